@@ -1,0 +1,192 @@
+package bridge
+
+import (
+	"fmt"
+	"slices"
+	"time"
+)
+
+// Verdict is what a guard decided: the state the order takes, why, and in words with the place of the setting.
+type Verdict struct {
+	State  State
+	Reason Reason
+	Detail string
+}
+
+// GuardConfig is the policy.
+type GuardConfig struct {
+	// Protect holds the never-touch lists; required.
+	Protect *Protect
+	// Hold is the latched stop; required.
+	Hold *HoldSwitch
+	// Ceiling bounds the mode of every rule; orders entered by hand are not under it. Empty = shadow.
+	Ceiling Mode
+	// MaxAge is how old an alert may be when its order begins; a kind in MaxAgeOf overrides it and
+	// MaxAgePID holds for orders about a pid. Zero = 15 min and 60 s.
+	MaxAge, MaxAgePID time.Duration
+	MaxAgeOf          map[Kind]time.Duration
+	// Approve lists the tasks of rules that always wait for a person. Nil = startProcess and deleteFile.
+	Approve []Kind
+	// At gives the place of a setting ("edr-bridge.yaml:6") for its path ("mode"); nil = no places.
+	At func(setting string) string
+	// Now is the clock; nil = time.Now.
+	Now func() time.Time
+}
+
+// Guard judges orders: once when they are admitted and again right before the effect. It fails closed.
+type Guard struct {
+	cfg GuardConfig
+}
+
+const (
+	defaultMaxAge    = 15 * time.Minute
+	defaultMaxAgePID = time.Minute
+	// clockSkew is how far in the future an alert may lie; clocks of sensors are never exact.
+	clockSkew = 5 * time.Minute
+)
+
+// NewGuard returns the guard of a policy.
+func NewGuard(cfg GuardConfig) (*Guard, error) {
+	if cfg.Protect == nil || cfg.Hold == nil {
+		return nil, fmt.Errorf("guard: protect lists and hold switch are required")
+	}
+	if cfg.MaxAge <= 0 {
+		cfg.MaxAge = defaultMaxAge
+	}
+	if cfg.MaxAgePID <= 0 {
+		cfg.MaxAgePID = defaultMaxAgePID
+	}
+	if cfg.Approve == nil {
+		cfg.Approve = []Kind{KindStartProcess, KindDeleteFile}
+	}
+	if cfg.At == nil {
+		cfg.At = func(string) string { return "" }
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	return &Guard{cfg: cfg}, nil
+}
+
+// Deadline returns the last moment the effect of the order may begin.
+func (g *Guard) Deadline(o Order) time.Time {
+	from := o.AlertTime
+	if from.IsZero() {
+		from = o.Created
+	}
+	return from.Add(g.maxAge(o))
+}
+
+func (g *Guard) maxAge(o Order) time.Duration {
+	age := g.cfg.MaxAge
+	if d, ok := g.cfg.MaxAgeOf[o.Task.Kind()]; ok {
+		age = d
+	}
+	if o.Subject.PID > 0 && g.cfg.MaxAgePID < age {
+		age = g.cfg.MaxAgePID
+	}
+	return age
+}
+
+// Admit judges a new order. StateQueued means it may go on. Shadow orders pass every check first, so that
+// "would have" is the truth.
+func (g *Guard) Admit(o Order) Verdict {
+	if err := ValidateOrder(o); err != nil {
+		return Verdict{StateRefused, ReasonInvalid, err.Error()}
+	}
+	if v := g.target(o); v.State != StateQueued {
+		return v
+	}
+	if v := g.age(o); v.State != StateQueued {
+		return v
+	}
+	if o.Rule == "" {
+		return g.hold(o)
+	}
+	mode := o.Mode.Under(g.cfg.Ceiling)
+	switch mode {
+	case ModeOff:
+		return Verdict{StateRefused, ReasonMode, place("mode off", g.cfg.At("mode"))}
+	case ModeShadow:
+		where := o.At
+		if o.Mode.rank() > g.cfg.Ceiling.rank() {
+			where = g.cfg.At("mode")
+		}
+		return Verdict{StateShadow, ReasonMode, place("mode shadow", where)}
+	case ModeApprove:
+		return Verdict{StateHeld, ReasonApproval, place("mode approve", o.At)}
+	case ModeEnforce:
+	default:
+		return Verdict{StateRefused, ReasonMode, fmt.Sprintf("unknown mode %q", mode)}
+	}
+	if slices.Contains(g.cfg.Approve, o.Task.Kind()) {
+		return Verdict{StateHeld, ReasonApproval, fmt.Sprintf("%s always waits for a person", o.Task.Kind())}
+	}
+	return g.hold(o)
+}
+
+// Begin judges an admitted order at the last hop, when the names of its host are known.
+func (g *Guard) Begin(o Order) Verdict {
+	if v := g.target(o); v.State != StateQueued {
+		return v
+	}
+	if !o.NotAfter.IsZero() && g.cfg.Now().After(o.NotAfter) {
+		return Verdict{StateExpired, ReasonAge, "not begun before " + o.NotAfter.UTC().Format(time.RFC3339)}
+	}
+	return g.hold(o)
+}
+
+func (g *Guard) target(o Order) Verdict {
+	if o.Host == "" {
+		return Verdict{StateRefused, ReasonNoHost, "the alert names no host; set host in the settings of source " + o.Source}
+	}
+	if reason, detail := g.cfg.Protect.Check(o); reason != ReasonNone {
+		return Verdict{StateRefused, reason, detail}
+	}
+	return Verdict{State: StateQueued}
+}
+
+func (g *Guard) age(o Order) Verdict {
+	if o.AlertID == "" {
+		return Verdict{State: StateQueued}
+	}
+	if o.AlertTime.IsZero() {
+		if o.Subject.PID > 0 {
+			return Verdict{StateRefused, ReasonAge, "the alert does not tell when it happened, and a pid is only good for " + g.maxAge(o).String()}
+		}
+		return Verdict{State: StateQueued}
+	}
+	switch age, limit := g.cfg.Now().Sub(o.AlertTime), g.maxAge(o); {
+	case age > limit:
+		return Verdict{StateRefused, ReasonAge, place(fmt.Sprintf("the alert is %s old, allowed are %s", age.Round(time.Second), limit), g.cfg.At("max_age"))}
+	case age < -clockSkew:
+		return Verdict{StateRefused, ReasonAge, fmt.Sprintf("the alert lies %s in the future: check the clocks", (-age).Round(time.Second))}
+	default:
+		return Verdict{State: StateQueued}
+	}
+}
+
+func (g *Guard) hold(o Order) Verdict {
+	if h := g.cfg.Hold.Get(); h.Active && !IsRelease(o.Task) {
+		return Verdict{StateHeld, ReasonHold, fmt.Sprintf("on hold since %s: %s", h.Since.UTC().Format(time.RFC3339), h.Reason)}
+	}
+	return Verdict{State: StateQueued}
+}
+
+// ValidateOrder checks the task; an order about a process may leave all criteria to the process.
+func ValidateOrder(o Order) error {
+	if o.Task == nil {
+		return fmt.Errorf("task: required")
+	}
+	if t, ok := o.Task.(TerminateProcess); ok && o.Subject.PID > 0 && t.MD5 == "" && t.SHA256 == "" && t.Path == "" {
+		return nil
+	}
+	return o.Task.Validate()
+}
+
+func place(text, at string) string {
+	if at == "" {
+		return text
+	}
+	return text + " (" + at + ")"
+}

@@ -1,0 +1,253 @@
+package bridge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+)
+
+// errPanicked marks what a panic inside the work on one alert left behind.
+var errPanicked = errors.New("panic")
+
+// mapAlert maps a delivery and reserves the places of its orders, in the order the source delivers.
+func (r *pipelineRun) mapAlert(ctx context.Context, d Delivery) (mapped []Mapped, places [][]*laneItem, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = fmt.Errorf("%w: map alert: %v", errPanicked, v)
+			r.log.Error("alert caused a panic", "source_name", d.Alert.Source, "err", err, "stack", string(debug.Stack()))
+		}
+	}()
+	mapped, err = r.cfg.Mapper.Map(d.Alert)
+	if err != nil {
+		return nil, nil, err
+	}
+	places, err = r.reserve(ctx, mapped)
+	return mapped, places, err
+}
+
+func (r *pipelineRun) reserve(ctx context.Context, mapped []Mapped) ([][]*laneItem, error) {
+	places := make([][]*laneItem, len(mapped))
+	for i, m := range mapped {
+		places[i] = make([]*laneItem, len(m.Orders))
+		for j, o := range m.Orders {
+			it, err := r.box.reserve(ctx, o.Host)
+			if err != nil {
+				r.release(places)
+				return nil, err
+			}
+			places[i][j] = it
+		}
+	}
+	return places, nil
+}
+
+// release gives up reserved places and runs the lanes that waited for them.
+func (r *pipelineRun) release(places [][]*laneItem) {
+	for _, row := range places {
+		for _, it := range row {
+			if it != nil && !it.decided && r.box.decide(it, nil, false) {
+				r.Pipeline.work.Go(func() { r.box.run(it.lane, r.perform) })
+			}
+		}
+	}
+}
+
+// handle finishes one delivery: bad documents are recorded and dead-lettered, good ones admitted, settled
+// and performed.
+func (r *pipelineRun) handle(d Delivery, mapped []Mapped, places [][]*laneItem, err error) {
+	released := false
+	free := func() {
+		if !released {
+			released = true
+			<-r.alerts
+		}
+	}
+	defer free()
+	if err != nil {
+		r.reject(d, err)
+		return
+	}
+	run, err := r.admitPlaces(r.work, d, mapped, places)
+	if err != nil {
+		return
+	}
+	free()
+	r.runLanes(run)
+}
+
+// runLanes performs lanes, the last one on this goroutine: one hop less for the usual single order.
+func (r *pipelineRun) runLanes(lanes []*lane) {
+	for i, l := range lanes {
+		if i == len(lanes)-1 {
+			r.box.run(l, r.perform)
+			return
+		}
+		r.Pipeline.work.Go(func() { r.box.run(l, r.perform) })
+	}
+}
+
+func (r *pipelineRun) admit(ctx context.Context, d Delivery, mapped []Mapped) error {
+	places, err := r.reserve(ctx, mapped)
+	if err != nil {
+		return err
+	}
+	lanes, err := r.admitPlaces(ctx, d, mapped, places)
+	r.runLanes(lanes)
+	return err
+}
+
+// reject deals with a delivery that could not be mapped.
+func (r *pipelineRun) reject(d Delivery, err error) {
+	if !errors.Is(err, ErrBadAlert) && !errors.Is(err, errPanicked) {
+		r.giveBack(d, err)
+		return
+	}
+	if !errors.Is(err, ErrBadAlert) {
+		err = fmt.Errorf("%w: %w", ErrBadAlert, err)
+	}
+	r.log.Warn("alert cannot be read, dead-lettered", "source_name", d.Alert.Source, "err", err)
+	note := Note{What: NoteDeadLetter, Source: d.Alert.Source, Count: 1, Detail: err.Error()}
+	if nerr := r.cfg.Store.Note(r.work, note); nerr != nil {
+		r.log.Error("dead letter could not be recorded, alert stays with its source", "source_name", d.Alert.Source, "err", nerr)
+		err = nerr
+	}
+	r.giveBack(d, err)
+}
+
+// admitPlaces judges and commits the orders of one delivery, settles it, fills the reserved places and
+// returns the lanes the caller has to run. It gives the places up on every other way out.
+func (r *pipelineRun) admitPlaces(ctx context.Context, d Delivery, mapped []Mapped, places [][]*laneItem) (lanes []*lane, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = fmt.Errorf("%w: admit alert: %v", errPanicked, v)
+			r.log.Error("alert caused a panic", "source_name", d.Alert.Source, "err", err, "stack", string(debug.Stack()))
+			r.settle(d, fmt.Errorf("%w: %w", ErrBadAlert, err))
+		}
+		if err != nil {
+			r.release(places)
+		}
+	}()
+	var a Admission
+	var items []*laneItem
+	for i, m := range mapped {
+		if m.Alert.ID != "" {
+			a.Alerts = append(a.Alerts, m.Alert)
+		}
+		for j, o := range m.Orders {
+			a.Orders = append(a.Orders, r.judge(ctx, o, places[i][j]))
+			items = append(items, places[i][j])
+		}
+		for _, o := range m.Refused {
+			o.Created = r.cfg.Now().UTC()
+			o.Updated = o.Created
+			a.Orders = append(a.Orders, o)
+			items = append(items, nil)
+		}
+	}
+	admitted, err := r.cfg.Store.Admit(ctx, a)
+	if err != nil {
+		r.log.Error("alert could not be stored, it stays with its source", "source_name", d.Alert.Source, "err", err)
+		r.settle(d, err)
+		return nil, err
+	}
+	r.settle(d, nil)
+	for i, ad := range admitted {
+		r.report(ad)
+		if items[i] == nil {
+			continue
+		}
+		var next *Order
+		if !ad.Known && ad.Order.State.Pending() {
+			next = &ad.Order
+		}
+		if r.box.decide(items[i], next, true) {
+			lanes = append(lanes, items[i].lane)
+		}
+	}
+	return lanes, nil
+}
+
+func (r *pipelineRun) settle(d Delivery, err error) {
+	if d.Settle == nil {
+		return
+	}
+	if serr := d.Settle(r.work, err); serr != nil {
+		r.log.Warn("delivery could not be settled; a redelivery will be recognised", "source_name", d.Alert.Source, "err", serr)
+	}
+}
+
+// judge fills in executor, deadline, process and state of a new order. When the order would begin at once and
+// its intent needs no network, the intent is part of the admission: one commit instead of two.
+func (r *pipelineRun) judge(ctx context.Context, o Order, place *laneItem) Order {
+	o.Created = r.cfg.Now().UTC()
+	o.Updated = o.Created
+	refuse := func(v Verdict) Order {
+		o.State, o.Reason, o.Detail = v.State, v.Reason, v.Detail
+		return o
+	}
+	if o.Task == nil {
+		return refuse(Verdict{StateRefused, ReasonInvalid, "task: required"})
+	}
+	o.NotAfter = r.cfg.Guard.Deadline(o)
+	// A hopeless order is refused before anything is asked about its process.
+	v := r.cfg.Guard.Admit(o)
+	if v.State == StateRefused {
+		return refuse(v)
+	}
+	name, choice := r.cfg.Router.Choose(o)
+	if choice.State != StateQueued {
+		return refuse(choice)
+	}
+	o.Executor = name
+	o, found := r.cfg.Router.Identify(ctx, o)
+	if found.State != StateQueued {
+		return refuse(found)
+	}
+	if o.Subject.PID > 0 {
+		// The image is known only here: the never-touch lists are asked again with it.
+		v = r.cfg.Guard.Admit(o)
+	}
+	o.State, o.Reason, o.Detail = v.State, v.Reason, v.Detail
+	if o.State == StateQueued && r.box.idle(place) {
+		o = r.intendNow(ctx, o)
+	}
+	return o
+}
+
+func (r *pipelineRun) intendNow(ctx context.Context, o Order) Order {
+	ex, needs := r.cfg.Router.executor(o.Executor).(Intender)
+	if !needs {
+		o.State = StateSending
+		return o
+	}
+	in, ok, err := ex.Intend(ctx, o, false)
+	if err != nil || !ok {
+		return o
+	}
+	o.Intent = in
+	if v := r.cfg.Guard.Begin(o); v.State != StateQueued {
+		o.State, o.Reason, o.Detail = v.State, v.Reason, v.Detail
+		return o
+	}
+	o.State = StateSending
+	return o
+}
+
+func (r *pipelineRun) report(ad Admitted) {
+	o := ad.Order
+	if r.results != nil {
+		r.mu.Lock()
+		r.results[o.ID] = o
+		r.mu.Unlock()
+	}
+	if ad.Known {
+		r.log.Info("alert delivered again, order known", "order", o.ID, "alert", o.AlertID, "state", string(o.State))
+		return
+	}
+	if o.State.Pending() {
+		return
+	}
+	r.log.Info("order not carried out", "order", o.ID, "alert", o.AlertID, "rule", o.Rule, "host", o.Host,
+		"state", string(o.State), "reason", string(o.Reason), "detail", o.Detail)
+}

@@ -1,0 +1,313 @@
+package bridge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"time"
+)
+
+const (
+	retryBackoffMin = 250 * time.Millisecond
+	retryBackoffMax = 30 * time.Second
+)
+
+// step is what perform does next with an order.
+type step int
+
+const (
+	stepBegin   step = iota // look at the guards, fix the intent, then send
+	stepSend                // the intent is on disk, nothing was sent yet
+	stepLook                // it may have been sent: search before anything else
+	stepStopped             // it ended, or it stays in the store for the next start
+)
+
+// attempt is the work on one order in this process.
+type attempt struct {
+	*pipelineRun
+	o       Order
+	backoff time.Duration
+	misses  int       // clean searches in a row that did not find the effect
+	since   time.Time // when the order became undecided
+}
+
+// perform carries one admitted order to its end. fresh says that this process committed the intent itself a
+// moment ago; otherwise an order that is sending may have been sent by a process that died.
+func (r *pipelineRun) perform(o Order, fresh bool) {
+	a := &attempt{pipelineRun: r, o: o, backoff: retryBackoffMin, since: r.cfg.Now()}
+	next := stepBegin
+	if o.State == StateSending {
+		next = stepLook
+		if fresh {
+			next = stepSend
+		} else if _, can := r.cfg.Router.executor(o.Executor).(Reconciler); !can && Repeatable(o.Task.Kind()) {
+			next = stepSend
+		}
+	}
+	for next != stepStopped {
+		next = a.guarded(next)
+	}
+	if r.results != nil {
+		r.mu.Lock()
+		r.results[a.o.ID] = a.o
+		r.mu.Unlock()
+	}
+}
+
+// guarded runs one step behind the panic boundary of the order.
+func (a *attempt) guarded(s step) (next step) {
+	defer func() {
+		if v := recover(); v != nil {
+			a.log.Error("order caused a panic", "order", a.o.ID, "task", string(a.o.Task.Kind()), "err", v, "stack", string(debug.Stack()))
+			state := StateFailed
+			if a.o.State == StateSending {
+				state = StateUnknown
+			}
+			a.end(state, ReasonPanic, fmt.Sprint(v))
+			next = stepStopped
+		}
+	}()
+	switch s {
+	case stepBegin:
+		return a.begin()
+	case stepSend:
+		return a.send()
+	case stepLook:
+		return a.look()
+	case stepStopped:
+		return stepStopped
+	default:
+		return stepStopped
+	}
+}
+
+// begin fixes and commits the intent of a queued order.
+func (a *attempt) begin() step {
+	if a.quit.Err() != nil {
+		return stepStopped
+	}
+	if v := a.cfg.Guard.Begin(a.o); v.State != StateQueued {
+		return a.stop(v)
+	}
+	ex := a.cfg.Router.executor(a.o.Executor)
+	if ex == nil {
+		return a.stop(Verdict{StateRefused, ReasonNoExecutor, fmt.Sprintf("executor %q is not configured any more", a.o.Executor)})
+	}
+	if in, needs := ex.(Intender); needs {
+		intent, _, err := in.Intend(a.work, a.o, true)
+		if err != nil {
+			return a.failed(err)
+		}
+		a.o.Intent = intent
+		if v := a.cfg.Guard.Begin(a.o); v.State != StateQueued {
+			return a.stop(v)
+		}
+	}
+	if !a.move(StateSending, ReasonNone, "") {
+		return stepStopped
+	}
+	return stepSend
+}
+
+// send performs the effect whose intent is on disk.
+func (a *attempt) send() step {
+	slot := a.slots[a.o.Executor]
+	select {
+	case slot <- struct{}{}:
+	case <-a.quit.Done():
+		return a.requeue("shutting down")
+	}
+	defer func() { <-slot }()
+	if a.quit.Err() != nil {
+		return a.requeue("shutting down")
+	}
+	// The last hop: between the commit and this line somebody may have pulled the hold.
+	if v := a.cfg.Guard.Begin(a.o); v.State != StateQueued {
+		return a.stop(v)
+	}
+	ex := a.cfg.Router.executor(a.o.Executor)
+	if ex == nil {
+		return a.stop(Verdict{StateRefused, ReasonNoExecutor, fmt.Sprintf("executor %q is not configured any more", a.o.Executor)})
+	}
+	a.o.Attempts++
+	receipt, err := ex.Execute(a.work, a.o)
+	if err != nil {
+		return a.failed(err)
+	}
+	return a.finish(receipt)
+}
+
+func (a *attempt) finish(rc Receipt) step {
+	a.o.Ref = rc.Ref
+	a.end(rc.State, ReasonNone, rc.Detail)
+	return stepStopped
+}
+
+// failed decides by the class of the error alone.
+func (a *attempt) failed(err error) step {
+	class, reason := ClassOf(err), reasonOf(err)
+	a.log.Warn("order met an error", "order", a.o.ID, "task", string(a.o.Task.Kind()), "host", a.o.Host,
+		"executor", a.o.Executor, "class", class.String(), "err", err)
+	switch class {
+	case Permanent:
+		state := StateFailed
+		if reason != ReasonNone && a.o.Attempts == 0 || refusal(reason) {
+			state = StateRefused
+		}
+		a.end(state, reason, err.Error())
+		return stepStopped
+	case Unreachable:
+		if a.o.Executor == ExecutorKSC && a.cfg.Router.CanFallBack(a.o) {
+			return a.fallBack(err)
+		}
+		return a.again(ReasonUnreachable, err)
+	case Retry:
+		return a.again(reason, err)
+	case Unknown:
+		if a.o.State != StateSending {
+			return a.again(reason, err)
+		}
+		return a.undecided(err)
+	default:
+		return a.undecided(err)
+	}
+}
+
+// refusal reports whether the reason says that an executor declined rather than tried.
+func refusal(r Reason) bool {
+	switch r {
+	case ReasonProtectedProcess, ReasonProtectedPath, ReasonProtectedAddress, ReasonProtectedHost, ReasonUnsupported,
+		ReasonOtherHost, ReasonHostNotFound, ReasonHostAmbiguous, ReasonInvalid, ReasonProcessChanged:
+		return true
+	default:
+		return false
+	}
+}
+
+// fallBack hands an order KSC never saw to the local executor.
+func (a *attempt) fallBack(err error) step {
+	a.o.Executor, a.o.Intent = ExecutorLocal, Intent{}
+	if a.o.State == StateSending && !a.move(StateQueued, ReasonUnreachable, "KSC unreachable, taken over by the local agent: "+err.Error()) {
+		return stepStopped
+	}
+	return stepBegin
+}
+
+// again puts an order of which nothing happened back into the queue and waits.
+func (a *attempt) again(reason Reason, err error) step {
+	if a.o.State == StateSending && !a.move(StateQueued, reason, err.Error()) {
+		return stepStopped
+	}
+	a.o.Reason, a.o.Detail = reason, err.Error()
+	if a.results != nil {
+		// A command waits for nobody: it reports that the order could not be sent.
+		return a.giveUp(reason, err)
+	}
+	if !pause(a.quit, jitter(a.backoff)) {
+		return stepStopped
+	}
+	a.backoff = min(2*a.backoff, retryBackoffMax)
+	return stepBegin
+}
+
+// giveUp ends the order of a command that could not be sent, so that no later start sends it behind the user's back.
+func (a *attempt) giveUp(reason Reason, err error) step {
+	if reason == ReasonNone {
+		reason = ReasonUnreachable
+	}
+	a.end(StateFailed, reason, "not sent: "+err.Error())
+	return stepStopped
+}
+
+func (a *attempt) undecided(err error) step {
+	ex := a.cfg.Router.executor(a.o.Executor)
+	if _, can := ex.(Reconciler); !can || a.work.Err() != nil {
+		if a.work.Err() != nil {
+			return stepStopped // stays sending: the next start looks for it
+		}
+		a.end(StateUnknown, reasonOf(err), err.Error())
+		return stepStopped
+	}
+	a.o.Detail = err.Error()
+	return stepLook
+}
+
+// look searches for the effect of an order whose outcome is not known: found means adopted, twice not found
+// with the settle time between means it is safe to send the very same intent, anything else goes on until GiveUp.
+func (a *attempt) look() step {
+	rec, can := a.cfg.Router.executor(a.o.Executor).(Reconciler)
+	if !can {
+		a.end(StateUnknown, ReasonNone, "it may have happened before a restart, and nobody here can find out")
+		return stepStopped
+	}
+	if !pause(a.quit, a.cfg.Settle) {
+		return stepStopped
+	}
+	receipt, found, err := rec.Reconcile(a.work, a.o)
+	switch {
+	case err == nil && found:
+		return a.finish(receipt)
+	case err == nil:
+		a.misses++
+		if a.misses >= 2 {
+			a.misses = 0
+			return stepSend
+		}
+	case a.cfg.Now().Sub(a.since) > a.cfg.GiveUp:
+		a.end(StateUnknown, reasonOf(err), "it may have happened: "+err.Error())
+		return stepStopped
+	default:
+		a.misses = 0
+		a.log.Warn("search for an undecided order failed", "order", a.o.ID, "class", ClassOf(err).String(), "err", err)
+	}
+	return stepLook
+}
+
+// requeue takes back an intent that was certainly not used.
+func (a *attempt) requeue(why string) step {
+	a.move(StateQueued, ReasonNone, why)
+	return stepStopped
+}
+
+// stop ends or parks the order as the verdict says.
+func (a *attempt) stop(v Verdict) step {
+	a.end(v.State, v.Reason, v.Detail)
+	return stepStopped
+}
+
+// end commits an end state (or held) and tells people.
+func (a *attempt) end(s State, reason Reason, detail string) {
+	if !a.move(s, reason, detail) {
+		return
+	}
+	args := []any{
+		"order", a.o.ID, "alert", a.o.AlertID, "rule", a.o.Rule, "task", string(a.o.Task.Kind()), "host", a.o.Host,
+		"executor", a.o.Executor, "state", string(s), "ref", a.o.Ref, "detail", detail,
+	}
+	if s == StateUnknown || s == StateExpired {
+		a.log.Error("order is lost or undecided", args...)
+		return
+	}
+	a.log.Info("order settled", args...)
+}
+
+// move commits the next state. It answers false when that did not work; the order then stays as stored and is
+// taken up at the next start.
+func (a *attempt) move(s State, reason Reason, detail string) bool {
+	from := a.o.State
+	o := a.o
+	o.State, o.Reason, o.Detail, o.Updated = s, reason, detail, a.cfg.Now().UTC()
+	// The outcome of an effect must reach the disk even while the bridge shuts down.
+	stored, err := a.cfg.Store.Move(context.WithoutCancel(a.work), o, from)
+	if errors.Is(err, ErrStale) {
+		a.log.Warn("order was changed by somebody else", "order", o.ID, "state", string(from))
+		return false
+	}
+	if err != nil {
+		a.log.Error("order state could not be stored", "order", o.ID, "state", string(s), "err", err)
+		return false
+	}
+	a.o = stored
+	return true
+}

@@ -1,0 +1,262 @@
+package bridge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// PipelineConfig wires one bridge together.
+type PipelineConfig struct {
+	Mapper Mapper
+	Store  Store
+	Guard  *Guard
+	Router Router
+	// Alerts is how many deliveries are between Receive and their commit at once; zero = 512.
+	Alerts int
+	// Orders is how many admitted orders are in memory at once; when it is reached no source is read.
+	// Zero = 4096.
+	Orders int
+	// InFlight is how many orders an executor works on at once; zero = 64.
+	InFlight int
+	// Settle is the pause before looking for an effect whose outcome was lost, and between two looks: longer
+	// than the server's own timeout. Zero = 45 s.
+	Settle time.Duration
+	// GiveUp is how long after its intent an order may stay undecided before it ends as unknown. Zero = 30 min.
+	GiveUp time.Duration
+	// Drain is how long Run waits for what is in flight when ctx ends. Zero = 10 s.
+	Drain  time.Duration
+	Logger *slog.Logger
+	// Now is the clock; nil = time.Now.
+	Now func() time.Time
+}
+
+// Pipeline is the way of an alert: source → map → guard → admit → settle → execute → outcome.
+type Pipeline struct {
+	cfg    PipelineConfig
+	log    *slog.Logger
+	box    *outbox
+	alerts chan struct{}
+	slots  map[string]chan struct{} // by executor name
+	work   sync.WaitGroup
+
+	running atomic.Pointer[pipelineRun]
+}
+
+// NamedSource is a source with its name in the settings.
+type NamedSource struct {
+	Name   string
+	Source Source
+}
+
+// NewPipeline checks the configuration. It starts nothing.
+func NewPipeline(cfg PipelineConfig) (*Pipeline, error) {
+	if cfg.Store == nil || cfg.Guard == nil {
+		return nil, errors.New("pipeline: store and guard are required")
+	}
+	setDefault(&cfg.Alerts, 512)
+	setDefault(&cfg.Orders, 4096)
+	setDefault(&cfg.InFlight, 64)
+	setDefault(&cfg.Settle, 45*time.Second)
+	setDefault(&cfg.GiveUp, 30*time.Minute)
+	setDefault(&cfg.Drain, 10*time.Second)
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	return &Pipeline{
+		cfg: cfg, log: cfg.Logger, box: newOutbox(cfg.Orders), alerts: make(chan struct{}, cfg.Alerts),
+		slots: map[string]chan struct{}{
+			ExecutorKSC:   make(chan struct{}, cfg.InFlight),
+			ExecutorLocal: make(chan struct{}, cfg.InFlight),
+		},
+	}, nil
+}
+
+func setDefault[T int | time.Duration](v *T, def T) {
+	if *v <= 0 {
+		*v = def
+	}
+}
+
+// Run takes up the orders of resume, then reads the sources until ctx ends or all of them are closed, then
+// waits at most Drain for what is in flight. What is not finished by then stays in the store for the next start.
+// resume yields pages of pending orders, oldest first; an empty page ends it. nil = nothing to resume.
+func (p *Pipeline) Run(ctx context.Context, sources []NamedSource, resume func(context.Context) ([]Order, error)) error {
+	work, stop := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer stop(nil)
+	run := &pipelineRun{Pipeline: p, work: work, quit: ctx}
+	p.running.Store(run)
+	defer p.running.Store(nil)
+	if err := run.resume(ctx, resume); err != nil {
+		return err
+	}
+	var readers sync.WaitGroup
+	for _, s := range sources {
+		readers.Go(func() { run.read(ctx, s) })
+	}
+	readers.Wait()
+	p.drain(ctx, stop)
+	return nil
+}
+
+// drain waits for the work: without limit while ctx lives (all sources ended by themselves), else for Drain.
+func (p *Pipeline) drain(ctx context.Context, stop context.CancelCauseFunc) {
+	idle := make(chan struct{})
+	var waiter sync.WaitGroup
+	waiter.Go(func() { p.work.Wait(); close(idle) })
+	select {
+	case <-idle:
+	case <-ctx.Done():
+		timer := time.NewTimer(p.cfg.Drain)
+		defer timer.Stop()
+		select {
+		case <-idle:
+		case <-timer.C:
+			p.log.Warn("drain time is over, the rest resumes at the next start", "after", p.cfg.Drain)
+			stop(errDrained)
+		}
+	}
+	waiter.Wait()
+}
+
+var errDrained = errors.New("shutting down")
+
+// Submit admits orders entered by hand and performs them; it returns how each of them stood when the
+// bridge was through with it, in the order given. It is what `send` does without a running bridge.
+func (p *Pipeline) Submit(ctx context.Context, orders []Order) ([]Order, error) {
+	run := &pipelineRun{Pipeline: p, work: ctx, quit: ctx, results: map[string]Order{}}
+	if err := run.admit(ctx, Delivery{}, []Mapped{{Orders: orders}}); err != nil {
+		return nil, err
+	}
+	p.work.Wait()
+	out := make([]Order, len(orders))
+	for i, o := range orders {
+		out[i] = run.results[o.ID]
+	}
+	return out, nil
+}
+
+// Resume takes up orders of a running pipeline again that the hold switch had stopped and the store has queued
+// by now. It blocks while the outbox is full.
+func (p *Pipeline) Resume(ctx context.Context, orders []Order) error {
+	run := p.running.Load()
+	if run == nil {
+		return errors.New("pipeline is not running")
+	}
+	return run.enqueue(ctx, orders)
+}
+
+// pipelineRun is one call of Run or Submit.
+type pipelineRun struct {
+	*Pipeline
+	work context.Context //nolint:containedctx // the context of all effects of this run: it outlives quit by the drain time
+	quit context.Context //nolint:containedctx // ends when no new effect may begin
+
+	mu      sync.Mutex // guards results
+	results map[string]Order
+}
+
+func (r *pipelineRun) resume(ctx context.Context, next func(context.Context) ([]Order, error)) error {
+	if next == nil {
+		return nil
+	}
+	for {
+		page, err := next(ctx)
+		if err != nil {
+			return fmt.Errorf("read pending orders: %w", err)
+		}
+		if len(page) == 0 {
+			return nil
+		}
+		if err := r.enqueue(ctx, page); err != nil {
+			return err
+		}
+	}
+}
+
+func (r *pipelineRun) enqueue(ctx context.Context, orders []Order) error {
+	for _, o := range orders {
+		it, err := r.box.reserve(ctx, o.Host)
+		if err != nil {
+			return err
+		}
+		if r.box.decide(it, &o, false) {
+			r.Pipeline.work.Go(func() { r.box.run(it.lane, r.perform) })
+		}
+	}
+	return nil
+}
+
+const (
+	receiveBackoffMin = 100 * time.Millisecond
+	receiveBackoffMax = 5 * time.Second
+)
+
+// read is the loop of one source.
+func (r *pipelineRun) read(ctx context.Context, s NamedSource) {
+	backoff := receiveBackoffMin
+	for {
+		d, err := s.Source.Receive(ctx)
+		switch {
+		case err == nil:
+			backoff = receiveBackoffMin
+			if !r.take(ctx, d) {
+				return
+			}
+			continue
+		case ctx.Err() != nil, errors.Is(err, ErrClosed):
+			return
+		case !errors.Is(err, ErrNotConnected):
+			r.log.Warn("source failed, trying again", "source_name", s.Name, "err", err)
+		}
+		if !pause(ctx, jitter(backoff)) {
+			return
+		}
+		backoff = min(2*backoff, receiveBackoffMax)
+	}
+}
+
+// take starts the work on one delivery and answers false when ctx ended first; then the delivery is
+// given back unsettled by an error.
+func (r *pipelineRun) take(ctx context.Context, d Delivery) bool {
+	select {
+	case r.alerts <- struct{}{}:
+	case <-ctx.Done():
+		r.giveBack(d, context.Cause(ctx))
+		return false
+	}
+	mapped, places, err := r.mapAlert(ctx, d)
+	r.Pipeline.work.Go(func() { r.handle(d, mapped, places, err) })
+	return true
+}
+
+func (r *pipelineRun) giveBack(d Delivery, cause error) {
+	if err := d.Settle(r.work, cause); err != nil {
+		r.log.Warn("delivery could not be given back", "source_name", d.Alert.Source, "err", err)
+	}
+}
+
+// pause waits for d and answers false when ctx ended first.
+func pause(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// jitter spreads d over [d/2, d), so that parts that failed together do not come back together.
+func jitter(d time.Duration) time.Duration {
+	return d/2 + rand.N(d/2+1) //nolint:gosec // spreads load, guards nothing
+}

@@ -1,0 +1,59 @@
+package bridge
+
+// ScanType is a scan scope of onDemandScan (ScanObjectType of Kaspersky's page; 19 to 21 are not defined).
+type ScanType int
+
+// The scan scopes.
+const (
+	ScanSystemMemory        ScanType = 14
+	ScanStartupAndProcesses ScanType = 15 // StartupObjectsAndRunningProcesses
+	ScanDiskBootSectors     ScanType = 16
+	ScanSystemBackupStorage ScanType = 17
+	ScanEmail               ScanType = 18
+	ScanFolder              ScanType = 22
+	ScanAllRemovableDrives  ScanType = 23
+	ScanAllNetworkDrives    ScanType = 24
+	ScanAllFixedDrives      ScanType = 25
+	maxScanObjects                   = 100
+	maxIOCArchive                    = 8 << 20 // bytes of base64; the request body limit of the client
+	maxPathLength                    = 32767   // UTF-16 units Windows allows in a path
+	maxCommandLine                   = 32767   // UTF-16 units CreateProcess takes
+	minPrefix4, minPrefix6           = 24, 64
+)
+
+// IOCScan looks for indicators of compromise.
+type IOCScan struct {
+	// IOC is the base64 of a ZIP archive with OpenIOC files. (The table of the vendor's page calls it a path;
+	// the server could not read one, and the type comment says base64.)
+	IOC string `json:"ioc"`
+	// IsolateHost, ScanCriticalAreas and QuarantineObject follow on a hit.
+	IsolateHost       bool `json:"isolateHost"`
+	ScanCriticalAreas bool `json:"scanCriticalAreas"`
+	QuarantineObject  bool `json:"quarantineObject"`
+}
+
+// OnDemandScan scans for malware. Its params are an array:
+//
+//	[{"enabled":true,"path":"C:\\Users","recursive":true,"type":22}]
+type OnDemandScan struct {
+	// Objects are the scopes, 1 to 100.
+	Objects []ScanObject
+}
+
+// ScanObject is one scope of a scan.
+type ScanObject struct {
+	Enabled bool `json:"enabled"`
+	// Path is the absolute path of a folder for ScanFolder, else empty.
+	Path      string   `json:"path"`
+	Recursive bool     `json:"recursive"`
+	Type      ScanType `json:"type"`
+}
+
+// Kind returns KindIOCScan.
+func (IOCScan) Kind() Kind { return KindIOCScan }
+
+// Kind returns KindOnDemandScan.
+func (OnDemandScan) Kind() Kind { return KindOnDemandScan }
+
+func (IOCScan) task()      {}
+func (OnDemandScan) task() {}

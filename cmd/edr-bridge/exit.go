@@ -1,0 +1,170 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/edr-bridge/edr-bridge/bridge"
+)
+
+// The exit codes. The comment above each is what `help exit-codes` and the README say.
+const (
+	// done, or accepted when not waiting; also a duplicate or a shadow order, whose state says so.
+	exitDone = 0
+	// failed: certainly not done.
+	exitFailed = 1
+	// usage: a flag, parameter or argument is wrong; nothing was sent.
+	exitUsage = 2
+	// held: waits for approval.
+	exitHeld = 3
+	// refused by a guard; nothing was sent.
+	exitRefused = 4
+	// outcome unknown: it may have happened.
+	exitUnknown = 5
+	// limit reached or on hold.
+	exitLimit = 6
+	// host or id not found, or ambiguous.
+	exitNotFound = 7
+	// some hosts ok, some not.
+	exitMixed = 8
+	// KSC, Redis or the bridge unreachable; nothing was sent.
+	exitUnreachable = 9
+	// credentials missing or refused.
+	exitCredentials = 77
+	// configuration or rules invalid.
+	exitConfig = 78
+	// interrupted.
+	exitInterrupted = 130
+)
+
+// exitCode is one row of the table of exit codes.
+type exitCode struct {
+	Code    int
+	Meaning string
+}
+
+func exitCodes() []exitCode {
+	return []exitCode{
+		{exitDone, "done, or accepted when not waiting; also a duplicate or a shadow order, whose state says so"},
+		{exitFailed, "failed: certainly not done"},
+		{exitUsage, "usage: a flag, parameter or argument is wrong; nothing was sent"},
+		{exitHeld, "held: waits for approval"},
+		{exitRefused, "refused by a guard; nothing was sent"},
+		{exitUnknown, "outcome unknown: it may have happened"},
+		{exitLimit, "limit reached or on hold"},
+		{exitNotFound, "host or id not found, or ambiguous"},
+		{exitMixed, "some hosts ok, some not"},
+		{exitUnreachable, "KSC, Redis or the bridge unreachable; nothing was sent"},
+		{exitCredentials, "credentials missing or refused"},
+		{exitConfig, "configuration or rules invalid"},
+		{exitInterrupted, "interrupted"},
+	}
+}
+
+// problem is an error with everything the user gets to see of it.
+type problem struct {
+	exit int
+	// code is the stable word of -o json ("guard.protect.hosts"), hint what to do next.
+	code, hint string
+	err        error
+	// quiet means the result on stdout says it all; only the exit code is left to give.
+	quiet bool
+}
+
+func (p *problem) Error() string { return p.err.Error() }
+func (p *problem) Unwrap() error { return p.err }
+
+func usagef(format string, args ...any) error {
+	return &problem{exit: exitUsage, code: "usage", err: fmt.Errorf(format, args...)}
+}
+
+func fail(exit int, code string, err error, hint string) error {
+	return &problem{exit: exit, code: code, err: err, hint: hint}
+}
+
+// problemOf finds the exit code of any error a verb returns.
+func problemOf(ctx context.Context, err error) *problem {
+	if p, ok := errors.AsType[*problem](err); ok {
+		return p
+	}
+	if ctx.Err() != nil || errors.Is(err, context.Canceled) {
+		return &problem{exit: exitInterrupted, code: "interrupted", err: errors.New("interrupted")}
+	}
+	if ee, ok := errors.AsType[*bridge.ExecError](err); ok {
+		return &problem{exit: exitOfError(ee), code: "executor." + ee.Class.String(), err: err}
+	}
+	return &problem{exit: exitFailed, code: "failed", err: err}
+}
+
+func exitOfError(ee *bridge.ExecError) int {
+	if code := exitOfReason(ee.Reason); code != exitFailed {
+		return code
+	}
+	switch ee.Class {
+	case bridge.Unreachable, bridge.Retry:
+		return exitUnreachable
+	case bridge.Unknown:
+		return exitUnknown
+	case bridge.Permanent:
+		return exitFailed
+	default:
+		return exitFailed
+	}
+}
+
+func exitOfReason(r bridge.Reason) int {
+	switch r {
+	case bridge.ReasonHostNotFound, bridge.ReasonHostAmbiguous, bridge.ReasonNoHost:
+		return exitNotFound
+	case bridge.ReasonCredentials:
+		return exitCredentials
+	case bridge.ReasonUnreachable:
+		return exitUnreachable
+	case bridge.ReasonHold:
+		return exitLimit
+	case bridge.ReasonInvalid:
+		return exitUsage
+	default:
+		return exitFailed
+	}
+}
+
+// exitOfOrder is the exit code for the state an order is in.
+func exitOfOrder(o bridge.Order) int {
+	switch o.State {
+	case bridge.StateDone, bridge.StateAccepted, bridge.StateRunning, bridge.StateDuplicate, bridge.StateShadow:
+		return exitDone
+	case bridge.StateHeld:
+		if o.Reason == bridge.ReasonHold {
+			return exitLimit
+		}
+		return exitHeld
+	case bridge.StateRefused:
+		if code := exitOfReason(o.Reason); code == exitNotFound || code == exitCredentials || code == exitUsage {
+			return code
+		}
+		return exitRefused
+	case bridge.StateUnknown, bridge.StateSending:
+		return exitUnknown
+	case bridge.StateQueued:
+		return exitUnreachable
+	case bridge.StateFailed, bridge.StateExpired, bridge.StateCancelled:
+		return exitOfReason(o.Reason)
+	default:
+		return exitFailed
+	}
+}
+
+// exitOfOrders joins the codes of several orders: one for all, or exitMixed.
+func exitOfOrders(orders []bridge.Order) int {
+	code := exitDone
+	for i, o := range orders {
+		c := exitOfOrder(o)
+		if i > 0 && c != code {
+			return exitMixed
+		}
+		code = c
+	}
+	return code
+}
