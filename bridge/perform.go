@@ -13,14 +13,14 @@ const (
 	retryBackoffMax = 30 * time.Second
 )
 
-// step is what perform does next with an order.
-type step int
+// phase is what perform does next with an order.
+type phase int
 
 const (
-	stepBegin   step = iota // look at the guards, fix the intent, then send
-	stepSend                // the intent is on disk, nothing was sent yet
-	stepLook                // it may have been sent: search before anything else
-	stepStopped             // it ended, or it stays in the store for the next start
+	stepBegin   phase = iota // look at the guards, fix the intent, then send
+	stepSend                 // the intent is on disk, nothing was sent yet
+	stepLook                 // it may have been sent: search before anything else
+	stepStopped              // it ended, or it stays in the store for the next start
 )
 
 // attempt is the work on one order in this process.
@@ -55,8 +55,8 @@ func (r *pipelineRun) perform(o Order, fresh bool) {
 	}
 }
 
-// guarded runs one step behind the panic boundary of the order.
-func (a *attempt) guarded(s step) (next step) {
+// guarded runs one phase behind the panic boundary of the order.
+func (a *attempt) guarded(s phase) (next phase) {
 	defer func() {
 		if v := recover(); v != nil {
 			a.log.Error("order caused a panic", "order", a.o.ID, "task", string(a.o.Task.Kind()), "err", v, "stack", string(debug.Stack()))
@@ -83,7 +83,7 @@ func (a *attempt) guarded(s step) (next step) {
 }
 
 // begin fixes and commits the intent of a queued order.
-func (a *attempt) begin() step {
+func (a *attempt) begin() phase {
 	if a.quit.Err() != nil {
 		return stepStopped
 	}
@@ -111,7 +111,7 @@ func (a *attempt) begin() step {
 }
 
 // send performs the effect whose intent is on disk.
-func (a *attempt) send() step {
+func (a *attempt) send() phase {
 	slot := a.slots[a.o.Executor]
 	select {
 	case slot <- struct{}{}:
@@ -138,14 +138,14 @@ func (a *attempt) send() step {
 	return a.finish(receipt)
 }
 
-func (a *attempt) finish(rc Receipt) step {
+func (a *attempt) finish(rc Receipt) phase {
 	a.o.Ref = rc.Ref
 	a.end(rc.State, ReasonNone, rc.Detail)
 	return stepStopped
 }
 
 // failed decides by the class of the error alone.
-func (a *attempt) failed(err error) step {
+func (a *attempt) failed(err error) phase {
 	class, reason := ClassOf(err), reasonOf(err)
 	a.log.Warn("order met an error", "order", a.o.ID, "task", string(a.o.Task.Kind()), "host", a.o.Host,
 		"executor", a.o.Executor, "class", class.String(), "err", err)
@@ -186,7 +186,7 @@ func refusal(r Reason) bool {
 }
 
 // fallBack hands an order KSC never saw to the local executor.
-func (a *attempt) fallBack(err error) step {
+func (a *attempt) fallBack(err error) phase {
 	a.o.Executor, a.o.Intent = ExecutorLocal, Intent{}
 	if a.o.State == StateSending && !a.move(StateQueued, ReasonUnreachable, "KSC unreachable, taken over by the local agent: "+err.Error()) {
 		return stepStopped
@@ -195,7 +195,7 @@ func (a *attempt) fallBack(err error) step {
 }
 
 // again puts an order of which nothing happened back into the queue and waits.
-func (a *attempt) again(reason Reason, err error) step {
+func (a *attempt) again(reason Reason, err error) phase {
 	if a.o.State == StateSending && !a.move(StateQueued, reason, err.Error()) {
 		return stepStopped
 	}
@@ -212,7 +212,7 @@ func (a *attempt) again(reason Reason, err error) step {
 }
 
 // giveUp ends the order of a command that could not be sent, so that no later start sends it behind the user's back.
-func (a *attempt) giveUp(reason Reason, err error) step {
+func (a *attempt) giveUp(reason Reason, err error) phase {
 	if reason == ReasonNone {
 		reason = ReasonUnreachable
 	}
@@ -220,7 +220,7 @@ func (a *attempt) giveUp(reason Reason, err error) step {
 	return stepStopped
 }
 
-func (a *attempt) undecided(err error) step {
+func (a *attempt) undecided(err error) phase {
 	ex := a.cfg.Router.executor(a.o.Executor)
 	if _, can := ex.(Reconciler); !can || a.work.Err() != nil {
 		if a.work.Err() != nil {
@@ -235,7 +235,7 @@ func (a *attempt) undecided(err error) step {
 
 // look searches for the effect of an order whose outcome is not known: found means adopted, twice not found
 // with the settle time between means it is safe to send the very same intent, anything else goes on until GiveUp.
-func (a *attempt) look() step {
+func (a *attempt) look() phase {
 	rec, can := a.cfg.Router.executor(a.o.Executor).(Reconciler)
 	if !can {
 		a.end(StateUnknown, ReasonNone, "it may have happened before a restart, and nobody here can find out")
@@ -265,13 +265,13 @@ func (a *attempt) look() step {
 }
 
 // requeue takes back an intent that was certainly not used.
-func (a *attempt) requeue(why string) step {
+func (a *attempt) requeue(why string) phase {
 	a.move(StateQueued, ReasonNone, why)
 	return stepStopped
 }
 
 // stop ends or parks the order as the verdict says.
-func (a *attempt) stop(v Verdict) step {
+func (a *attempt) stop(v Verdict) phase {
 	a.end(v.State, v.Reason, v.Detail)
 	return stepStopped
 }

@@ -3,9 +3,7 @@ package bridge
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"slices"
 )
 
@@ -99,63 +97,4 @@ func EncodeParams(t Task) ([]byte, error) {
 		return nil, fmt.Errorf("encode %s params: %w", t.Kind(), err)
 	}
 	return bytes.TrimSuffix(buf.Bytes(), []byte("\n")), nil
-}
-
-// DecodeTask reads params JSON of the given kind strictly: unknown, repeated or differently cased keys,
-// trailing data and wrong types are errors that name the field. The task is not validated.
-func DecodeTask(k Kind, params []byte) (Task, error) {
-	if err := CheckJSON(params); err != nil {
-		return nil, fmt.Errorf("params: %w", err)
-	}
-	switch k {
-	case KindGetFile:
-		return decodeTask[GetFile](params)
-	case KindDeleteFile:
-		return decodeTask[DeleteFile](params)
-	case KindQuarantineFile:
-		return decodeTask[QuarantineFile](params)
-	case KindIOCScan:
-		return decodeTask[IOCScan](params)
-	case KindStartProcess:
-		return decodeTask[StartProcess](params)
-	case KindTerminateProcess:
-		return decodeTask[TerminateProcess](params)
-	case KindIsolateHost:
-		return decodeIsolateHost(params)
-	case KindPreventExecution:
-		return decodeTask[PreventExecution](params)
-	case KindOnDemandScan:
-		return decodeTask[OnDemandScan](params)
-	case KindBlockAddress:
-		return decodeTask[BlockAddress](params)
-	default:
-		return nil, fmt.Errorf("unknown task %q", k)
-	}
-}
-
-func decodeTask[T Task](params []byte) (Task, error) {
-	var t T
-	if err := decodeStrict(params, &t); err != nil {
-		return nil, err
-	}
-	return t, nil
-}
-
-// decodeStrict adds to encoding/json what it does not refuse by itself: keys in another case.
-func decodeStrict(params []byte, out any) error {
-	dec := json.NewDecoder(bytes.NewReader(params))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(out); err != nil {
-		if te, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
-			if te.Field == "" {
-				return fmt.Errorf("params: must not be %s", te.Value)
-			}
-			return fmt.Errorf("params.%s: must not be %s", te.Field, te.Value)
-		}
-		return fmt.Errorf("params: %w", err)
-	}
-	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return errors.New("params: trailing data")
-	}
-	return checkKeyCase(params, out)
 }

@@ -1,5 +1,10 @@
 package bridge
 
+import (
+	"strconv"
+	"strings"
+)
+
 // ScanType is a scan scope of onDemandScan (ScanObjectType of Kaspersky's page; 19 to 21 are not defined).
 type ScanType int
 
@@ -14,11 +19,11 @@ const (
 	ScanAllRemovableDrives  ScanType = 23
 	ScanAllNetworkDrives    ScanType = 24
 	ScanAllFixedDrives      ScanType = 25
-	maxScanObjects                   = 100
-	maxIOCArchive                    = 8 << 20 // bytes of base64; the request body limit of the client
-	maxPathLength                    = 32767   // UTF-16 units Windows allows in a path
-	maxCommandLine                   = 32767   // UTF-16 units CreateProcess takes
-	minPrefix4, minPrefix6           = 24, 64
+)
+
+const (
+	maxScanObjects = 100
+	maxIOCArchive  = 8 << 20 // bytes of base64; the request body limit of the client
 )
 
 // IOCScan looks for indicators of compromise.
@@ -57,3 +62,45 @@ func (OnDemandScan) Kind() Kind { return KindOnDemandScan }
 
 func (IOCScan) task()      {}
 func (OnDemandScan) task() {}
+
+// String returns the name on Kaspersky's page, or the number of an unknown type.
+func (t ScanType) String() string {
+	switch t {
+	case ScanSystemMemory:
+		return "SystemMemory"
+	case ScanStartupAndProcesses:
+		return "StartupObjectsAndRunningProcesses"
+	case ScanDiskBootSectors:
+		return "DiskBootSectors"
+	case ScanSystemBackupStorage:
+		return "SystemBackupStorage"
+	case ScanEmail:
+		return "Email"
+	case ScanFolder:
+		return "Folder"
+	case ScanAllRemovableDrives:
+		return "AllRemovableDrives"
+	case ScanAllNetworkDrives:
+		return "AllNetworkDrives"
+	case ScanAllFixedDrives:
+		return "AllFixedDrives"
+	default:
+		return strconv.Itoa(int(t))
+	}
+}
+
+func scanTypes() []ScanType {
+	return []ScanType{
+		ScanSystemMemory, ScanStartupAndProcesses, ScanDiskBootSectors, ScanSystemBackupStorage, ScanEmail,
+		ScanFolder, ScanAllRemovableDrives, ScanAllNetworkDrives, ScanAllFixedDrives,
+	}
+}
+
+// scanTypeList is "14 SystemMemory, 15 …" for errors and descriptions.
+func scanTypeList() string {
+	var list []string
+	for _, t := range scanTypes() {
+		list = append(list, strconv.Itoa(int(t))+" "+t.String())
+	}
+	return strings.Join(list, ", ")
+}

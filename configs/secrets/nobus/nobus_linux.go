@@ -18,7 +18,7 @@ var restore = detach()
 func Restore() { restore() }
 
 func detach() func() {
-	value, present := os.LookupEnv(busVariable) //nolint:forbidigo // it has to be read before main runs
+	value, present := os.LookupEnv(busVariable)         //nolint:forbidigo // it has to be read before main runs
 	if os.Getenv(backendVariable) == "secret-service" { //nolint:forbidigo // it has to be read before main runs
 		return func() {}
 	}

@@ -1,0 +1,6 @@
+//go:build !race
+
+package bridge_test
+
+// slowdown is what time budgets are multiplied with.
+const slowdown = 1

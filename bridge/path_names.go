@@ -1,0 +1,56 @@
+package bridge
+
+import (
+	"strings"
+	"unicode/utf8"
+)
+
+// hasDollarVariable knows ${…} and PowerShell's $env: anywhere.
+func hasDollarVariable(path string) bool {
+	return strings.Contains(path, "${") || strings.Contains(strings.ToLower(path), "$env:")
+}
+
+// isShellVariable knows $NAME as a whole segment.
+func isShellVariable(segment string) bool {
+	name, ok := strings.CutPrefix(segment, "$")
+	return ok && strings.Trim(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZ_0123456789") == "" && name != "" && !isDigit(name[0])
+}
+
+// hasPercentVariable knows %NAME% inside a segment; names start with a letter, so that the %20 of a
+// downloaded file is none.
+func hasPercentVariable(path string) bool {
+	for {
+		_, after, ok := strings.Cut(path, "%")
+		if !ok {
+			return false
+		}
+		end := strings.IndexAny(after, `%\/:`)
+		if end > 0 && after[end] == '%' && (after[0] == '_' || isLetter(after[0])) {
+			return true
+		}
+		path = after
+	}
+}
+
+// isDeviceName knows the names that open a device in every folder and with every ending
+// (learn.microsoft.com/windows/win32/fileio/naming-a-file).
+func isDeviceName(name string) bool {
+	name = foldPath(name)
+	switch name {
+	case "con", "prn", "aux", "nul", "conin$", "conout$", "clock$":
+		return true
+	}
+	port, ok := strings.CutPrefix(name, "com")
+	if !ok {
+		port, ok = strings.CutPrefix(name, "lpt")
+	}
+	return ok && utf8.RuneCountInString(port) == 1 && strings.Contains("0123456789¹²³", port)
+}
+
+// isShortName knows the DOS 8.3 names Windows makes: PROGRA~1, A1B2C3~1.EXE.
+func isShortName(segment string) bool {
+	stem, ending, _ := strings.Cut(segment, ".")
+	start, number, ok := strings.Cut(stem, "~")
+	return ok && start != "" && number != "" && strings.Trim(number, "0123456789") == "" &&
+		utf8.RuneCountInString(stem) <= 8 && utf8.RuneCountInString(ending) <= 3
+}

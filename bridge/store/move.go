@@ -1,0 +1,121 @@
+package store
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/edr-bridge/edr-bridge/bridge"
+)
+
+// maxPlaces bounds the memory of writer.places.
+const maxPlaces = 4096
+
+const (
+	selectPlace = `SELECT seq, state, intent_key, intent_second FROM orders WHERE id = ?`
+	updateOrder = `UPDATE orders SET state = ?, owner = ?, updated = ?, reason = ?, detail = ?, covers = ?, executor = ?, attempts = ?,
+	ref = ?, not_after = ?, mode = ?, via = ?, lasts = ?, subject = ?, intent_names = ?
+	WHERE seq = ? AND id = ? AND state = ? AND intent_key IS ? AND intent_second IS ?`
+	updateIntent = `UPDATE orders SET intent_target = ?, intent_second = ?, intent_key = ?, intent_body = ? WHERE seq = ?`
+	// The sign says whether the order still covers others; see the column.
+	flipWindow = `UPDATE orders SET dedupe_until = -dedupe_until WHERE seq = ? AND dedupe_until IS NOT NULL`
+)
+
+// Move implements bridge.Store. It stores State, Reason, Detail, Covers, Executor, Attempts, Ref, NotAfter, Mode, Via,
+// For, Subject and Intent of o and fills in Updated; what an order is (host, task, origin, window) never changes.
+// The order belongs to the Owner of this store from then on. An unknown id is ErrNotFound.
+func (s *Store) Move(ctx context.Context, o bridge.Order, from bridge.State) (bridge.Order, error) {
+	ready, err := newOrderRow(o)
+	if err != nil {
+		return bridge.Order{}, fmt.Errorf("move: %w", err)
+	}
+	var out bridge.Order
+	err = s.do(ctx, func(t *tx) error {
+		row := ready // a copy: the transaction may be tried twice
+		err := t.move(&row, from)
+		out = row.order
+		return err
+	})
+	if err != nil {
+		return bridge.Order{}, err
+	}
+	return out, nil
+}
+
+func (t *tx) move(r *orderRow, from bridge.State) error {
+	o := &r.order
+	o.Updated = t.now
+	flips := cameToNothing(from) != cameToNothing(o.State)
+	if seq, ok := t.w.places[o.ID]; ok && !flips {
+		// Most moves follow the admission at once and leave the intent as it is: one statement that checks all of it.
+		r.seq = seq
+		if n, err := t.update(r, from); err != nil || n == 1 {
+			return err
+		}
+	}
+	place, err := t.first(selectPlace, o.ID)
+	if err != nil {
+		return err
+	}
+	if place == nil {
+		return refusal{fmt.Errorf("move order %s: %w", o.ID, ErrNotFound)}
+	}
+	if state := bridge.State(asText(place[1])); state != from {
+		return refusal{fmt.Errorf("move order %s from %s to %s: it is %s: %w", o.ID, from, o.State, state, bridge.ErrStale)}
+	}
+	r.seq = asInt(place[0])
+	t.w.place(o.ID, r.seq)
+	if place[2] != r.keyValue() || place[3] != nanos(o.Intent.Second) {
+		run, err := t.freeSecond(r)
+		if err != nil {
+			return err
+		}
+		if _, err := t.run(updateIntent, text(o.Intent.Target), nanos(o.Intent.Second), r.keyValue(), text(o.Intent.Body), r.seq); err != nil {
+			return err
+		}
+		t.w.slots.remember(r.key, run)
+	}
+	if flips {
+		if _, err := t.run(flipWindow, r.seq); err != nil {
+			return err
+		}
+	}
+	n, err := t.update(r, from)
+	if err == nil && n != 1 {
+		err = fmt.Errorf("move order %s: %d rows changed", o.ID, n)
+	}
+	return err
+}
+
+// update stores what Move may change if the row is still as expected, and records the change.
+func (t *tx) update(r *orderRow, from bridge.State) (int64, error) {
+	o := &r.order
+	n, err := t.run(updateOrder, string(o.State), t.w.store.cfg.Owner, nanos(o.Updated), text(o.Reason), text(o.Detail), text(o.Covers),
+		text(o.Executor), number(o.Attempts), text(o.Ref), nanos(o.NotAfter), text(o.Mode), text(o.Via), number(o.For),
+		text(string(r.subject)), text(string(r.names)), r.seq, o.ID, string(from), r.keyValue(), nanos(o.Intent.Second))
+	if err == nil && n == 1 {
+		t.audit(r.record(AuditMove, from, o.State))
+	}
+	return n, err
+}
+
+// place remembers where an order stands, so that the next move need not look for it. Whether it is still there
+// is checked by the statement that uses it.
+func (w *writer) place(id string, seq int64) {
+	if w.places == nil || len(w.places) >= maxPlaces {
+		w.places = make(map[string]int64, maxPlaces)
+	}
+	w.places[id] = seq
+}
+
+// cameToNothing reports whether an order in this state has no effect and will have none, so that it covers no other.
+func cameToNothing(s bridge.State) bool {
+	switch s {
+	case bridge.StateRefused, bridge.StateFailed, bridge.StateExpired, bridge.StateCancelled:
+		return true
+	case bridge.StateDuplicate, bridge.StateShadow, bridge.StateHeld, bridge.StateQueued, bridge.StateSending,
+		bridge.StateAccepted, bridge.StateRunning, bridge.StateDone, bridge.StateUnknown:
+		return false
+	default:
+		return false
+	}
+}

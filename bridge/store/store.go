@@ -1,0 +1,155 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/edr-bridge/edr-bridge/bridge"
+)
+
+// The owners of orders.
+const (
+	OwnerRun  = "run"  // the running bridge
+	OwnerSend = "send" // a short-lived process that sends orders by hand
+)
+
+const (
+	fileName        = "edr-bridge.db"
+	defaultMaxBatch = 256
+	maxReaders      = 4
+)
+
+// ErrClosed is returned by every method of a Store after Close has begun.
+var ErrClosed = errors.New("store closed")
+
+var _ bridge.Store = (*Store)(nil)
+
+// Config says where the store is and how it works.
+type Config struct {
+	// Dir is the folder of the store; made with mode 0700 when it is not there. The file in it is edr-bridge.db, mode 0600.
+	Dir string
+	// Owner is written to every order this store admits or moves; empty = OwnerRun.
+	Owner string
+	// Now is the clock; nil = time.Now.
+	Now func() time.Time
+	// Logger hears of migrations, write errors and their end; nil = silence.
+	Logger *slog.Logger
+	// MaxBatch is how many requests one transaction takes at most, 1 to 4096; 0 = 256.
+	MaxBatch int
+}
+
+// Store is the durable state in one SQLite file. Its methods may be called by many goroutines at once.
+// Methods that change something block until the change is synced to disk or certainly not made. A ctx that ends
+// before the writer took the request means not done; after that the outcome is waited for, because it can no
+// longer be taken back. An error of a change means that none of it is there; only when the disk
+// refused the sync itself may a crash before the next commit bring the change back.
+type Store struct {
+	cfg  Config
+	path string
+	log  *slog.Logger
+
+	queue   chan *request
+	stop    chan struct{}
+	stopped sync.Once
+	writer  sync.WaitGroup
+	readers chan *conn // nil = a connection not opened yet
+	closing error
+}
+
+// Open opens the store of cfg.Dir, makes or migrates it where needed and starts its writer. A database
+// written by a later version is refused. The caller calls Close.
+func Open(ctx context.Context, cfg Config) (*Store, error) {
+	if cfg.Dir == "" {
+		return nil, errors.New("store: folder required")
+	}
+	if cfg.MaxBatch < 0 || cfg.MaxBatch > 4096 {
+		return nil, fmt.Errorf("store: batch of %d requests: want 1 to 4096", cfg.MaxBatch)
+	}
+	if cfg.MaxBatch == 0 {
+		cfg.MaxBatch = defaultMaxBatch
+	}
+	if cfg.Owner == "" {
+		cfg.Owner = OwnerRun
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	s := &Store{
+		cfg:     cfg,
+		path:    filepath.Join(cfg.Dir, fileName),
+		log:     cfg.Logger,
+		queue:   make(chan *request, cfg.MaxBatch),
+		stop:    make(chan struct{}),
+		readers: make(chan *conn, maxReaders),
+	}
+	fresh, err := makeFile(cfg.Dir, s.path)
+	if err != nil {
+		return nil, fmt.Errorf("open store: %w", err)
+	}
+	w := &writer{store: s}
+	if err := w.open(fresh); err != nil {
+		return nil, fmt.Errorf("open store %s: %w", s.path, err)
+	}
+	for range maxReaders {
+		s.readers <- nil
+	}
+	s.writer.Go(w.run)
+	return s, nil
+}
+
+// Close finishes what callers have handed over, refuses more, and closes the file. It waits for reads under way.
+func (s *Store) Close() error {
+	s.stopped.Do(func() {
+		close(s.stop)
+		s.writer.Wait()
+		for range maxReaders {
+			if c := <-s.readers; c != nil {
+				s.closing = errors.Join(s.closing, c.close())
+			}
+		}
+	})
+	return s.closing
+}
+
+// Path returns the path of the database file.
+func (s *Store) Path() string { return s.path }
+
+func (s *Store) now() time.Time { return s.cfg.Now().UTC() }
+
+// makeFile makes folder and file with their modes; an existing file is never opened, because closing it would
+// drop the locks another connection of this process holds on it (fcntl(2), "Record locks").
+func makeFile(dir, path string) (fresh bool, err error) {
+	info, err := os.Stat(path)
+	switch {
+	case err == nil:
+		if !info.Mode().IsRegular() {
+			return false, fmt.Errorf("%s is not a regular file", path)
+		}
+		return info.Size() == 0, nil
+	case !errors.Is(err, os.ErrNotExist):
+		return false, err
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return false, err
+	}
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600) //nolint:gosec // the folder is the operator's setting
+	if errors.Is(err, os.ErrExist) {
+		return false, nil // another process was faster
+	}
+	if err != nil {
+		return false, err
+	}
+	return true, f.Close()
+}

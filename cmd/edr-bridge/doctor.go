@@ -1,0 +1,277 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/edr-bridge/edr-bridge/bridge/redisbus"
+	"github.com/edr-bridge/edr-bridge/bridge/store"
+	"github.com/edr-bridge/edr-bridge/configs"
+	"github.com/edr-bridge/edr-bridge/configs/secrets"
+	"github.com/edr-bridge/edr-bridge/ksc"
+)
+
+const doctorTimeout = 15 * time.Second
+
+// check is one line of doctor.
+type check struct {
+	Level  string `json:"level"` // ok, warn, fail
+	Name   string `json:"name"`
+	Detail string `json:"detail"`
+	Fix    string `json:"fix,omitempty"`
+	// exit is the exit code when Level is fail.
+	exit int
+}
+
+func (a *app) doctorCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "doctor",
+		Short: "Check settings, state, secrets, Redis, KSC, rights and clock",
+		Long: `Check everything the bridge depends on and say what to do about what is wrong. It changes nothing; it logs in to KSC and
+Redis with the configured credentials.`,
+		Example: `  edr-bridge doctor
+  edr-bridge doctor -o json`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			w, err := a.open()
+			if err != nil {
+				return err
+			}
+			defer w.close()
+			ctx, cancel := context.WithTimeout(cmd.Context(), doctorTimeout)
+			defer cancel()
+			checks := w.doctor(ctx)
+			return a.reportChecks(checks)
+		},
+	}
+}
+
+func (a *app) reportChecks(checks []check) error {
+	if a.output == "table" {
+		for _, c := range checks {
+			if err := writeCheck(a.std.out, c); err != nil {
+				return err
+			}
+		}
+	} else if err := printResult(a, checks, nil, func(check) []string { return nil }); err != nil {
+		return err
+	}
+	for _, c := range checks {
+		if c.Level == levelFail {
+			return &problem{exit: c.exit, code: "doctor." + c.Name, err: errors.New(c.Detail), quiet: true}
+		}
+	}
+	return nil
+}
+
+const (
+	levelOK   = "ok"
+	levelWarn = "warn"
+	levelFail = "fail"
+)
+
+func writeCheck(w io.Writer, c check) error {
+	if _, err := fmt.Fprintf(w, "[%-4s] %-8s %s\n", c.Level, c.Name, printable(c.Detail)); err != nil {
+		return err
+	}
+	if c.Fix == "" {
+		return nil
+	}
+	_, err := fmt.Fprintf(w, "       %-8s fix: %s\n", "", printable(c.Fix))
+	return err
+}
+
+func (w *wiring) doctor(ctx context.Context) []check {
+	checks := []check{w.checkConfig(ctx), w.checkState(ctx), w.checkClock()}
+	checks = append(checks, w.checkSecrets(ctx)...)
+	checks = append(checks, w.checkRedis(ctx)...)
+	checks = append(checks, w.checkKSC(ctx)...)
+	return append(checks, w.checkAgent(ctx)...)
+}
+
+func (w *wiring) checkConfig(ctx context.Context) check {
+	m, err := w.openMapping(ctx)
+	if err != nil {
+		return check{levelFail, "config", err.Error(), "edr-bridge rules check", exitConfig}
+	}
+	c := check{Level: levelOK, Name: "config", Detail: fmt.Sprintf("%s, %d sources, %d rules, mode %s", orDash(w.set.File()), len(w.set.Sources), len(m.Rules()), w.set.Mode)}
+	switch {
+	case w.set.File() == "":
+		c.Level, c.Fix = levelWarn, "no settings file: these are the defaults; name one with -c"
+	case len(m.Rules()) == 0 && len(w.set.Sources) > 0:
+		c.Level, c.Fix = levelWarn, "no rules: alerts are read and nothing follows; add rules: [rules.d/*.yaml]"
+	}
+	return c
+}
+
+func (w *wiring) checkState(ctx context.Context) check {
+	st, err := w.openStore(ctx, store.OwnerSend)
+	if err != nil {
+		return check{levelFail, "state", err.Error(), "make " + w.set.Local.State + " writable for this account, or set local.state", exitConfig}
+	}
+	if err := st.Check(ctx); err != nil {
+		return check{levelFail, "state", err.Error(), "stop the bridge, set the database aside and start anew; keep the file for the audit", exitFailed}
+	}
+	counts, err := st.Counts(ctx)
+	if err != nil {
+		return check{levelFail, "state", err.Error(), "", exitFailed}
+	}
+	detail := st.Path()
+	for _, state := range slices.Sorted(maps.Keys(counts)) {
+		detail += fmt.Sprintf(", %d %s", counts[state], state)
+	}
+	if h := w.hold.Get(); h.Active {
+		return check{levelWarn, "state", detail + "; on hold: " + h.Reason, "edr-bridge resume --reason …", 0}
+	}
+	return check{Level: levelOK, Name: "state", Detail: detail}
+}
+
+// checkClock catches a clock that was never set; whether it is exact only a time server knows.
+func (w *wiring) checkClock() check {
+	now := time.Now()
+	if now.Year() < 2025 {
+		return check{levelFail, "clock", now.Format(time.RFC3339), "set the clock: alert ages and the times of incidents depend on it", exitFailed}
+	}
+	return check{Level: levelOK, Name: "clock", Detail: now.Format(time.RFC3339)}
+}
+
+func (w *wiring) checkSecrets(ctx context.Context) []check {
+	refs := map[configs.SecretRef]bool{}
+	if w.set.KSC != nil && w.vendor == nil {
+		refs[w.set.KSC.Password] = true
+	}
+	for _, s := range w.set.Sources {
+		refs[s.Password] = true
+		if s.Sentinel != nil {
+			refs[s.Sentinel.Password] = true
+		}
+	}
+	delete(refs, "")
+	var out []check
+	for _, ref := range slices.Sorted(maps.Keys(refs)) {
+		out = append(out, w.checkSecret(ctx, ref))
+	}
+	return out
+}
+
+func (w *wiring) checkSecret(ctx context.Context, ref configs.SecretRef) check {
+	parsed, err := secrets.ParseRef(string(ref))
+	if err != nil {
+		return check{levelFail, "secrets", err.Error(), "", exitConfig}
+	}
+	st, err := w.openSecrets()
+	if err != nil {
+		return check{levelFail, "secrets", err.Error(), "", exitConfig}
+	}
+	where, err := st.Where(ctx, parsed)
+	if err != nil {
+		return check{levelFail, "secrets", err.Error(), "edr-bridge secrets set " + string(parsed), exitCredentials}
+	}
+	return check{Level: levelOK, Name: "secrets", Detail: string(ref) + " held by " + where}
+}
+
+func (w *wiring) checkRedis(ctx context.Context) []check {
+	var out []check
+	for _, name := range slices.Sorted(maps.Keys(w.set.Sources)) {
+		s := w.set.Sources[name]
+		opts, err := w.redisOptions(s)
+		if err != nil {
+			out = append(out, check{levelFail, "redis", name + ": " + err.Error(), "", exitConfig})
+			continue
+		}
+		report, err := redisbus.Check(ctx, redisbus.CheckConfig{Options: opts, Stream: s.Stream, Group: s.Group, DeadLetter: s.DeadLetter, Channel: s.Channel})
+		if err != nil {
+			out = append(out, check{levelFail, "redis", name + ": " + err.Error(), "is Redis running there, and do user and password fit?", exitUnreachable})
+			continue
+		}
+		out = append(out, redisCheck(name, s, report))
+	}
+	return out
+}
+
+func redisCheck(name string, s *configs.Source, r redisbus.Report) check {
+	c := check{Level: levelOK, Name: "redis", Detail: fmt.Sprintf("%s: Redis %s %s, %s round trip", name, orDash(r.Version), orDash(r.Role), r.Latency.Round(10*time.Microsecond))}
+	if s.Type == configs.RedisStream {
+		c.Detail += fmt.Sprintf(", stream %s: length %d, group lag %d, pending %d, dead letters %d", s.Stream, r.Length, r.Lag, r.Pending, r.DeadLetters)
+	} else {
+		c.Detail += fmt.Sprintf(", channel %s: %d subscribers", s.Channel, r.Subscribers)
+	}
+	for i, p := range r.Problems {
+		c.Level = levelWarn
+		if i > 0 {
+			c.Fix += "; "
+		}
+		c.Fix += p
+	}
+	return c
+}
+
+func (w *wiring) checkKSC(ctx context.Context) []check {
+	if w.set.KSC == nil {
+		return []check{{Level: levelOK, Name: "ksc", Detail: "not configured: the local agent acts on this machine"}}
+	}
+	exec, err := w.openKSC()
+	if err != nil {
+		return []check{{levelFail, "ksc", err.Error(), "", exitConfig}}
+	}
+	var out []check
+	for _, r := range exec.Check(ctx) {
+		c := check{Level: levelOK, Name: "ksc", Detail: r.Name + ": " + r.Detail, Fix: r.Fix, exit: exitUnreachable}
+		switch r.Level {
+		case ksc.CheckPassed:
+		case ksc.CheckWarned:
+			c.Level = levelWarn
+		case ksc.CheckFailed:
+			c.Level = levelFail
+			if credentialsRefused(r.Err) {
+				c.exit = exitCredentials
+			}
+		default:
+			c.Level = levelFail
+		}
+		out = append(out, c)
+	}
+	if w.set.KSC.Insecure {
+		out = append(out, check{levelWarn, "ksc", "certificate is not checked (ksc.insecure)", "set ksc.ca to klserver.cer of the Administration Server", 0})
+	}
+	return out
+}
+
+func (w *wiring) checkAgent(ctx context.Context) []check {
+	agent, err := w.openAgent()
+	if err != nil {
+		return []check{{levelFail, "agent", err.Error(), "", exitConfig}}
+	}
+	if agent == nil {
+		return []check{{Level: levelOK, Name: "agent", Detail: "not enabled (local.enabled)"}}
+	}
+	var out []check
+	for _, p := range agent.Probe(ctx) {
+		c := check{Level: levelOK, Name: "agent", Detail: p.Name + ": " + p.Detail}
+		if !p.OK {
+			c.Level = levelWarn
+			if os.Geteuid() != 0 {
+				c.Fix = "run the bridge as root, or set local.enabled: false"
+			}
+		}
+		out = append(out, c)
+	}
+	return out
+}
+
+// credentialsRefused reports whether the secret is missing or the server did not take it.
+func credentialsRefused(err error) bool {
+	if _, refused := errors.AsType[*ksc.AuthError](err); refused || errors.Is(err, ksc.ErrLoginsStopped) {
+		return true
+	}
+	_, missing := errors.AsType[*secrets.Error](err)
+	return missing
+}

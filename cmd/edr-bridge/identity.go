@@ -1,0 +1,103 @@
+package main
+
+import (
+	"net"
+	"net/netip"
+	"os"
+	"os/user"
+	"strings"
+	"time"
+
+	"github.com/edr-bridge/edr-bridge/bridge"
+)
+
+// closeTimeout is how long ending a session may take when the program ends.
+const closeTimeout = 2 * time.Second
+
+// identity is what this machine calls itself; no network is asked.
+func identity() bridge.Identity {
+	id := bridge.Identity{Names: []string{"localhost.invalid"}}
+	if name, err := os.Hostname(); err == nil && name != "" {
+		id.Names = []string{name}
+	}
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		return id
+	}
+	for _, a := range addrs {
+		if p, err := netip.ParsePrefix(a.String()); err == nil && !p.Addr().IsLoopback() {
+			id.Addresses = append(id.Addresses, p.Addr().Unmap())
+		}
+	}
+	return id
+}
+
+// protect adds to the user's lists what this bridge itself must not harm.
+func (w *wiring) protect() bridge.ProtectConfig {
+	cfg := w.set.ProtectConfig()
+	if w.set.KSC != nil {
+		host := hostPart(w.set.KSC.Address)
+		cfg.Hosts = append(cfg.Hosts, bridge.ProtectEntry{Pattern: host, Why: "the Administration Server", At: w.set.At("ksc.address")})
+	}
+	if exe, err := os.Executable(); err == nil {
+		cfg.Processes = append(cfg.Processes, bridge.ProtectEntry{Pattern: exe, Why: "this bridge", At: "built in"})
+		cfg.Paths = append(cfg.Paths, bridge.ProtectEntry{Pattern: exe, Why: "this bridge", At: "built in"})
+	}
+	for _, path := range []string{w.set.Local.State, w.set.File()} {
+		if path == "" {
+			continue
+		}
+		cfg.Paths = append(cfg.Paths, bridge.ProtectEntry{Pattern: path, Why: "state and settings of this bridge", At: "built in"})
+	}
+	if w.set.Local.State != "" {
+		cfg.Paths = append(cfg.Paths, bridge.ProtectEntry{Pattern: w.set.Local.State + "/**", Why: "state of this bridge", At: "built in"})
+	}
+	for _, a := range w.serverAddresses() {
+		cfg.Addresses = append(cfg.Addresses, bridge.ProtectEntry{Pattern: a.String(), Why: "a server this bridge depends on", At: "built in"})
+	}
+	return cfg
+}
+
+// serverAddresses are the literal addresses of KSC and Redis. Names are not resolved here: the local agent
+// refuses what belongs to live connections of its own.
+func (w *wiring) serverAddresses() []netip.Addr {
+	var out []netip.Addr
+	add := func(address string) {
+		if a, err := netip.ParseAddr(hostPart(address)); err == nil {
+			out = append(out, a.Unmap())
+		}
+	}
+	if w.set.KSC != nil {
+		add(w.set.KSC.Address)
+	}
+	for _, s := range w.set.Sources {
+		for _, node := range s.Nodes() {
+			add(node)
+		}
+	}
+	return out
+}
+
+func (w *wiring) neverBlock() []netip.Prefix {
+	var out []netip.Prefix
+	for _, a := range w.serverAddresses() {
+		out = append(out, netip.PrefixFrom(a, a.BitLen()))
+	}
+	return out
+}
+
+// hostPart is the host of "host:port", or the text itself.
+func hostPart(address string) string {
+	if host, _, err := net.SplitHostPort(address); err == nil {
+		return host
+	}
+	return strings.Trim(address, "[]")
+}
+
+func currentUser() string {
+	u, err := user.Current()
+	if err != nil {
+		return ""
+	}
+	return u.Username
+}

@@ -1,0 +1,441 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/edr-bridge/edr-bridge/bridge"
+	"github.com/edr-bridge/edr-bridge/bridge/store"
+	"github.com/edr-bridge/edr-bridge/ksc"
+)
+
+// sendRequest is what the flags of send ask for.
+type sendRequest struct {
+	task    string
+	hosts   []string
+	params  []string
+	own     map[string]*string // a task's own flags by parameter name
+	pid     int
+	on, off bool
+	via     string
+	period  time.Duration
+	reason  string
+	ref     string
+	dryRun  bool
+	yes     bool
+}
+
+func (a *app) sendCommand() *cobra.Command {
+	req := sendRequest{own: map[string]*string{}}
+	cmd := &cobra.Command{
+		Use:   "send --task TASK --host HOST [flags]",
+		Short: "Send one response task to one or more hosts",
+		Long: `Send one response task to one or more hosts.
+
+The task goes to Kaspersky Security Center when one is configured; with --via local it runs on this machine.
+It passes the same guards and stands in the same store and audit chain as orders of rules. send works
+without a running bridge. "accepted" means that KSC took the task, not that the host did it.
+
+Tasks: ` + strings.Join(kindNames(), " ") + `
+(edr-bridge tasks describe TASK)`,
+		Example: `  # see exactly what would be posted, send nothing
+  edr-bridge send --task isolateHost --host WS-014 --action 1 --dry-run
+
+  # isolate
+  edr-bridge send --task isolateHost --host WS-014 --action 1 --reason INC-311
+
+  # end a process on this machine, no KSC
+  edr-bridge send --task terminateProcess --via local --path /opt/lab/x
+
+  # a parameter by name, several hosts from a file
+  edr-bridge send --task deleteFile --param path='C:\Users\Public\a.exe' --host @hosts.txt --yes`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.send(cmd.Context(), cmd, &req) },
+	}
+	f := cmd.Flags()
+	f.StringVar(&req.task, "task", "", "the task (required)")
+	f.StringArrayVar(&req.hosts, "host", nil, "GUID, FQDN, NetBIOS or display name, or address; repeat it, or @FILE with one a line. Default with --via local: this machine")
+	f.StringArrayVar(&req.hosts, "targetHost", nil, "same as --host")
+	f.StringArrayVar(&req.params, "param", nil, "a parameter of the task as name=value; repeat it")
+	f.IntVar(&req.pid, "pid", 0, "terminateProcess on this machine: the process, resolved to start time and image before anything happens")
+	f.BoolVar(&req.on, "on", false, "isolateHost: same as --action 1")
+	f.BoolVar(&req.off, "off", false, "isolateHost: same as --action 0")
+	f.StringVar(&req.via, "via", "auto", "executor: ksc, local or auto")
+	f.DurationVar(&req.period, "for", 0, "blockAddress: how long (default 10m)")
+	f.StringVar(&req.reason, "reason", "", "why, for the audit record")
+	f.StringVar(&req.ref, "ref", "", "your id of the case; with it, the same task for the same host is sent once only")
+	f.BoolVar(&req.dryRun, "dry-run", false, "print what would be posted and send nothing")
+	f.BoolVar(&req.yes, "yes", false, "do not ask")
+	for _, k := range bridge.Kinds() {
+		for _, p := range bridge.Describe(k).Params {
+			if _, known := req.own[p.Name]; known || f.Lookup(p.Name) != nil {
+				continue
+			}
+			value := f.String(p.Name, "", string(k)+": "+p.Meaning)
+			req.own[p.Name] = value
+			if p.Type == "bool" {
+				f.Lookup(p.Name).NoOptDefVal = "true"
+			}
+		}
+	}
+	_ = cmd.RegisterFlagCompletionFunc("task", cobra.FixedCompletions(kindNames(), cobra.ShellCompDirectiveNoFileComp))
+	_ = cmd.RegisterFlagCompletionFunc("via", cobra.FixedCompletions([]string{"auto", "ksc", "local"}, cobra.ShellCompDirectiveNoFileComp))
+	return cmd
+}
+
+func kindNames() []string {
+	var names []string
+	for _, k := range bridge.Kinds() {
+		names = append(names, string(k))
+	}
+	return names
+}
+
+func (a *app) send(ctx context.Context, cmd *cobra.Command, req *sendRequest) error {
+	task, err := req.build(cmd)
+	if err != nil {
+		return err
+	}
+	w, err := a.open()
+	if err != nil {
+		return err
+	}
+	defer w.close()
+	orders, err := req.orders(w, task)
+	if err != nil {
+		return err
+	}
+	if req.dryRun {
+		return a.previewOrders(ctx, w, orders)
+	}
+	if err := a.confirm(req, task, orders); err != nil {
+		return err
+	}
+	st, err := w.openStore(ctx, store.OwnerSend)
+	if err != nil {
+		return err
+	}
+	pipe, err := w.openPipeline(nil, st)
+	if err != nil {
+		return err
+	}
+	done, err := pipe.Submit(ctx, orders)
+	if err != nil {
+		return err
+	}
+	return a.reportOrders(done)
+}
+
+// reportOrders prints how the orders stand and turns it into the exit code.
+func (a *app) reportOrders(orders []bridge.Order) error {
+	views, err := viewOrders(orders)
+	if err != nil {
+		return err
+	}
+	if err := printOrders(a, views); err != nil {
+		return err
+	}
+	code := exitOfOrders(orders)
+	if code == exitDone {
+		return nil
+	}
+	if a.output == "table" {
+		for _, v := range views {
+			if v.Detail != "" {
+				a.say("%s: %s: %s", v.ID, v.State, printable(v.Detail))
+			}
+		}
+	}
+	return &problem{exit: code, code: "order." + string(orders[0].State), err: errors.New(orders[0].Detail), quiet: true}
+}
+
+// build makes the typed task of the flags.
+func (r *sendRequest) build(cmd *cobra.Command) (bridge.Task, error) {
+	if r.task == "" {
+		return nil, usagef("--task is required: one of %s", strings.Join(kindNames(), ", "))
+	}
+	kind, err := bridge.ParseKind(r.task)
+	if err != nil {
+		return nil, usagef("--task: %w", err)
+	}
+	values, err := r.values(cmd, kind)
+	if err != nil {
+		return nil, err
+	}
+	if r.pid != 0 && kind != bridge.KindTerminateProcess {
+		return nil, usagef("--pid belongs to terminateProcess, not to %s", kind)
+	}
+	if r.pid != 0 && len(values) == 0 {
+		return bridge.TerminateProcess{}, nil
+	}
+	task, err := bridge.TaskFromParams(kind, values)
+	if err != nil {
+		return nil, usagef("%w (edr-bridge tasks describe %s)", err, kind)
+	}
+	if err := task.Validate(); err != nil {
+		return nil, usagef("%w (edr-bridge tasks describe %s)", err, kind)
+	}
+	return task, nil
+}
+
+// values collects --param and the task's own flags; a flag of another task is an error that says so.
+func (r *sendRequest) values(cmd *cobra.Command, kind bridge.Kind) (map[string]string, error) {
+	values := map[string]string{}
+	var names []string
+	for _, p := range bridge.Describe(kind).Params {
+		names = append(names, p.Name)
+	}
+	for name, value := range r.own {
+		if !cmd.Flags().Changed(name) {
+			continue
+		}
+		if !slices.Contains(names, name) {
+			return nil, usagef("--%s is no parameter of %s; it takes %s", name, kind, strings.Join(names, ", "))
+		}
+		values[name] = *value
+	}
+	for _, p := range r.params {
+		name, value, ok := strings.Cut(p, "=")
+		if !ok {
+			return nil, usagef("--param %q: want name=value", p)
+		}
+		if _, twice := values[name]; twice {
+			return nil, usagef("--param %s: given twice", name)
+		}
+		values[name] = value
+	}
+	if r.on || r.off {
+		if kind != bridge.KindIsolateHost || r.on == r.off || values["action"] != "" {
+			return nil, usagef("--on and --off belong to isolateHost, one of them and without --action")
+		}
+		values["action"] = map[bool]string{true: "1", false: "0"}[r.on]
+	}
+	return values, r.encodeIOC(kind, values)
+}
+
+// encodeIOC replaces the path of a ZIP by its base64.
+func (r *sendRequest) encodeIOC(kind bridge.Kind, values map[string]string) error {
+	path := values["ioc"]
+	if kind != bridge.KindIOCScan || path == "" {
+		return nil
+	}
+	file, err := os.Open(path) //nolint:gosec // the user names the file
+	if err != nil {
+		return usagef("--ioc: %w", err)
+	}
+	defer func() { _ = file.Close() }()
+	if values["ioc"], err = bridge.EncodeIOC(file); err != nil {
+		return usagef("--ioc %s: %w", path, err)
+	}
+	return nil
+}
+
+// orders addresses the task to each host.
+func (r *sendRequest) orders(w *wiring, task bridge.Task) ([]bridge.Order, error) {
+	via := bridge.Via(r.via)
+	if !slices.Contains([]bridge.Via{bridge.ViaAuto, bridge.ViaKSC, bridge.ViaLocal}, via) {
+		return nil, usagef("--via %q: want auto, ksc or local", r.via)
+	}
+	hosts, err := expandHosts(r.hosts)
+	if err != nil {
+		return nil, err
+	}
+	if len(hosts) == 0 {
+		if via != bridge.ViaLocal && (w.set.KSC != nil || task.Kind().KSC() && r.pid == 0) {
+			return nil, usagef("--host is required (or --via local for this machine)")
+		}
+		hosts = []string{w.self.Names[0]}
+	}
+	var orders []bridge.Order
+	for _, host := range hosts {
+		o := bridge.Order{
+			Host: host, Task: task, Mode: bridge.ModeEnforce, Via: via, For: r.period, Actor: actor(), Detail: r.reason,
+			Subject: bridge.Process{PID: r.pid},
+		}
+		nonce := r.ref
+		if nonce == "" {
+			nonce = time.Now().UTC().Format(time.RFC3339Nano)
+		}
+		if o.ID, err = bridge.NewOrderID("cli", fmt.Sprint(nonce, "/", r.pid), "", task, host); err != nil {
+			return nil, err
+		}
+		orders = append(orders, o)
+	}
+	return orders, nil
+}
+
+// expandHosts reads @FILE and refuses what is no name: there are no wildcard targets.
+func expandHosts(given []string) ([]string, error) {
+	var hosts []string
+	for _, h := range given {
+		if name, isFile := strings.CutPrefix(h, "@"); isFile {
+			lines, err := readLines(name)
+			if err != nil {
+				return nil, usagef("--host @%s: %w", name, err)
+			}
+			hosts = append(hosts, lines...)
+			continue
+		}
+		hosts = append(hosts, h)
+	}
+	var out []string
+	for _, h := range hosts {
+		if strings.ContainsAny(h, "*?[]\"") || strings.TrimSpace(h) != h || h == "" || strings.HasPrefix(h, "-") {
+			return nil, usagef("--host %q: want one GUID, name or address; there are no wildcards", h)
+		}
+		if !slices.Contains(out, h) {
+			out = append(out, h)
+		}
+	}
+	return out, nil
+}
+
+func readLines(path string) ([]string, error) {
+	data, err := os.ReadFile(path) //nolint:gosec // the user names the file
+	if err != nil {
+		return nil, err
+	}
+	var lines []string
+	for line := range strings.Lines(string(data)) {
+		if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "#") {
+			lines = append(lines, line)
+		}
+	}
+	return lines, nil
+}
+
+// confirm asks on a terminal before something that cannot be undone; scripts say --yes.
+func (a *app) confirm(req *sendRequest, task bridge.Task, orders []bridge.Order) error {
+	info := bridge.Describe(task.Kind())
+	if req.yes || !info.Irreversible {
+		return nil
+	}
+	if a.noInput || !isTerminal(a.std.in) {
+		return nil // a script said exactly what it wants; the guards still judge it
+	}
+	var hosts []string
+	for _, o := range orders {
+		hosts = append(hosts, o.Host)
+	}
+	a.say("%s on %s. Undo: %s", info.Summary, strings.Join(hosts, ", "), info.Undo)
+	if _, err := fmt.Fprint(a.std.err, "Go on? [y/N] "); err != nil {
+		return err
+	}
+	line, err := bufio.NewReader(a.std.in).ReadString('\n')
+	if err != nil && !errors.Is(err, io.EOF) {
+		return err
+	}
+	if answer := strings.ToLower(strings.TrimSpace(line)); answer != "y" && answer != "yes" {
+		return fail(exitFailed, "cancelled", errors.New("cancelled, nothing was sent"), "")
+	}
+	return nil
+}
+
+// preview is what --dry-run shows of one order.
+type preview struct {
+	Order    string        `json:"order"`
+	Verdict  bridge.State  `json:"verdict"`
+	Reason   bridge.Reason `json:"reason,omitempty"`
+	Detail   string        `json:"detail,omitempty"`
+	Executor string        `json:"executor,omitempty"`
+	Host     string        `json:"host"`
+	Post     string        `json:"post,omitempty"`
+	Body     string        `json:"body,omitempty"`
+}
+
+func (a *app) previewOrders(ctx context.Context, w *wiring, orders []bridge.Order) error {
+	var out []preview
+	code := exitDone
+	for _, o := range orders {
+		p, err := w.preview(ctx, o)
+		if err != nil {
+			return err
+		}
+		if p.Verdict == bridge.StateRefused {
+			code = exitOfOrder(bridge.Order{State: p.Verdict, Reason: p.Reason})
+		}
+		out = append(out, p)
+	}
+	if a.output == "table" {
+		for _, p := range out {
+			if p.Post != "" {
+				a.say("%s", p.Post)
+			}
+			if err := writePreview(a.std.out, p); err != nil {
+				return err
+			}
+		}
+	} else if err := printResult(a, out, nil, func(preview) []string { return nil }); err != nil {
+		return err
+	}
+	if code != exitDone {
+		return &problem{exit: code, code: "order.refused", err: errors.New("refused"), quiet: true}
+	}
+	return nil
+}
+
+func writePreview(w io.Writer, p preview) error {
+	if p.Post != "" {
+		_, err := fmt.Fprintln(w, p.Body)
+		return err
+	}
+	_, err := fmt.Fprintf(w, "%s: %s\n", p.Verdict, printable(p.Detail))
+	return err
+}
+
+// preview goes the way of an order up to the effect: guards, route, host, intent.
+func (w *wiring) preview(ctx context.Context, o bridge.Order) (preview, error) {
+	guard, err := w.openGuard()
+	if err != nil {
+		return preview{}, err
+	}
+	o.Created = time.Now().UTC()
+	o.NotAfter = guard.Deadline(o)
+	p := preview{Order: o.ID, Host: o.Host, Verdict: bridge.StateQueued}
+	refuse := func(v bridge.Verdict) (preview, error) {
+		p.Verdict, p.Reason, p.Detail = v.State, v.Reason, v.Detail
+		return p, nil
+	}
+	if v := guard.Admit(o); v.State == bridge.StateRefused {
+		return refuse(v)
+	}
+	router, exec, err := w.router()
+	if err != nil {
+		return p, err
+	}
+	name, v := router.Choose(o)
+	if v.State == bridge.StateRefused {
+		return refuse(v)
+	}
+	p.Executor, o.Executor = name, name
+	if o, v = router.Identify(ctx, o); v.State == bridge.StateRefused {
+		return refuse(v)
+	}
+	if name == bridge.ExecutorLocal {
+		p.Detail = fmt.Sprintf("the local agent would run %s on this machine", o.Task.Kind())
+		return p, nil
+	}
+	in, _, err := exec.Intend(ctx, o, true)
+	if ee, ok := errors.AsType[*bridge.ExecError](err); ok && ee.Class == bridge.Permanent {
+		return refuse(bridge.Verdict{State: bridge.StateRefused, Reason: ee.Reason, Detail: err.Error()})
+	}
+	if err != nil {
+		return p, err
+	}
+	o.Intent = in
+	if v := guard.Begin(o); v.State == bridge.StateRefused {
+		return refuse(v)
+	}
+	p.Post = "POST https://" + w.set.KSC.Address + "/api/v1.0/HostGroup.AddIncident"
+	p.Body = string(ksc.Preview(in))
+	return p, nil
+}

@@ -1,0 +1,325 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+
+	"github.com/edr-bridge/edr-bridge/bridge"
+	"github.com/edr-bridge/edr-bridge/bridge/store"
+	"github.com/edr-bridge/edr-bridge/configs"
+	"github.com/edr-bridge/edr-bridge/configs/secrets"
+	"github.com/edr-bridge/edr-bridge/ksc"
+	"github.com/edr-bridge/edr-bridge/localagent"
+	"github.com/edr-bridge/edr-bridge/mapping"
+)
+
+// wiring opens the parts of one bridge as a verb asks for them and closes them in reverse.
+type wiring struct {
+	app  *app
+	set  *configs.Settings
+	// vendor is where the KSC connection comes from when the settings have none.
+	vendor *configs.Vendor
+	log  *slog.Logger
+	self bridge.Identity
+	hold *bridge.HoldSwitch
+
+	secrets *secrets.Store
+	store   *store.Store
+	agent   *localagent.Agent
+	client  *ksc.Client
+	kscExec *ksc.Executor
+	guard   *bridge.Guard
+	closers []func()
+}
+
+// open reads the settings; nothing else is touched yet.
+func (a *app) open() (*wiring, error) {
+	set, vendor, err := a.settings()
+	if err != nil {
+		return nil, err
+	}
+	return &wiring{app: a, set: set, vendor: vendor, log: a.logger(logLevel(set)), self: identity(), hold: &bridge.HoldSwitch{}}, nil
+}
+
+// settings reads the settings file and, ranking below it, the connection variables of the vendor's scripts.
+func (a *app) settings() (*configs.Settings, *configs.Vendor, error) {
+	invalid := func(err error) error { return fail(exitConfig, "config.invalid", err, "edr-bridge config check") }
+	path, err := configs.Find(a.config, a.env)
+	if err != nil {
+		return nil, nil, invalid(err)
+	}
+	set, err := configs.Load(path, a.env)
+	if err != nil {
+		return nil, nil, invalid(err)
+	}
+	vendor, err := configs.VendorEnv(a.env)
+	if err != nil {
+		return nil, nil, invalid(err)
+	}
+	if set.KSC != nil {
+		vendor = nil
+	}
+	return set.WithVendor(vendor), vendor, nil
+}
+
+func logLevel(set *configs.Settings) slog.Level {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(set.Log.Level)); err != nil {
+		return slog.LevelInfo
+	}
+	return level
+}
+
+func (w *wiring) close() {
+	for i := len(w.closers) - 1; i >= 0; i-- {
+		w.closers[i]()
+	}
+	w.closers = nil
+}
+
+func (w *wiring) onClose(f func()) { w.closers = append(w.closers, f) }
+
+// openStore opens the state directory.
+func (w *wiring) openStore(ctx context.Context, owner string) (*store.Store, error) {
+	if w.store != nil {
+		return w.store, nil
+	}
+	st, err := store.Open(ctx, store.Config{Dir: w.set.Local.State, Owner: owner, Logger: w.log})
+	if errors.Is(err, os.ErrPermission) {
+		return nil, fail(exitConfig, "state.permission", fmt.Errorf("state directory: %w", err),
+			"run as the bridge's user, or set local.state (EDR_BRIDGE_LOCAL_STATE) to a directory of your own")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("state directory: %w", err)
+	}
+	w.store = st
+	w.onClose(func() {
+		if err := st.Close(); err != nil {
+			w.log.Error("store did not close cleanly", "err", err)
+		}
+	})
+	return st, w.loadHold(ctx)
+}
+
+func (w *wiring) loadHold(ctx context.Context) error {
+	h, err := w.store.Hold(ctx)
+	if err != nil {
+		return fmt.Errorf("read hold: %w", err)
+	}
+	w.hold.Set(h)
+	return nil
+}
+
+// openSecrets opens the secrets; it does not ask the back-end yet.
+func (w *wiring) openSecrets() (*secrets.Store, error) {
+	if w.secrets != nil {
+		return w.secrets, nil
+	}
+	s := w.set.Secrets
+	credentials, _ := w.app.env("CREDENTIALS_DIRECTORY")
+	st, err := secrets.Open(secrets.Config{
+		Backend: secrets.Backend(s.Backend), Dir: s.Dir, KeyctlScope: s.KeyctlScope, PassphraseFile: s.PassphraseFile,
+		Passphrase: w.app.askPassphrase(), CredentialsDirectory: credentials, Logger: w.log,
+	})
+	if err != nil {
+		return nil, fail(exitConfig, "config.secrets", err, "edr-bridge config check")
+	}
+	w.secrets = st
+	return st, nil
+}
+
+// secret returns a function that asks for the secret each time: a rotated one is picked up.
+func (w *wiring) secret(ref configs.SecretRef) (func(context.Context) ([]byte, error), error) {
+	if ref == "" {
+		return nil, nil
+	}
+	parsed, err := secrets.ParseRef(string(ref))
+	if err != nil {
+		return nil, fail(exitConfig, "config.secrets", err, "")
+	}
+	st, err := w.openSecrets()
+	if err != nil {
+		return nil, err
+	}
+	return func(ctx context.Context) ([]byte, error) {
+		value, err := st.Get(ctx, parsed)
+		if err != nil {
+			return nil, err
+		}
+		return value.Reveal(), nil
+	}, nil
+}
+
+// openKSC makes the client and executor of the configured KSC; both are nil when there is none. Nothing is dialled.
+func (w *wiring) openKSC() (*ksc.Executor, error) {
+	if w.set.KSC == nil || w.kscExec != nil {
+		return w.kscExec, nil
+	}
+	k := w.set.KSC
+	password, err := w.kscPassword()
+	if err != nil {
+		return nil, err
+	}
+	var ca []byte
+	if k.CA != "" {
+		if ca, err = os.ReadFile(k.CA); err != nil {
+			return nil, fail(exitConfig, "config.ksc.ca", fmt.Errorf("ksc.ca: %w", err), "copy klserver.cer from the Administration Server")
+		}
+	}
+	client, err := ksc.New(ksc.Config{
+		Address: k.Address, CA: ca, Fingerprints: k.Fingerprints, SystemRoots: k.SystemRoots, Insecure: k.Insecure,
+		User: k.User, Domain: k.Domain, DomainBase64: k.DomainEncoding == "base64", Internal: k.Internal,
+		VirtualServer: k.VirtualServer, Password: password, Timeout: k.Timeout, InFlight: k.InFlight, Logger: w.log,
+	})
+	if err != nil {
+		return nil, fail(exitConfig, "config.ksc", err, "edr-bridge config check")
+	}
+	w.client = client
+	w.onClose(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+		defer cancel()
+		if err := client.Close(ctx); err != nil {
+			w.log.Debug("session was not ended", "err", err)
+		}
+	})
+	if w.kscExec, err = ksc.NewExecutor(ksc.ExecutorConfig{Client: client, Logger: w.log}); err != nil {
+		return nil, fail(exitConfig, "config.ksc", err, "")
+	}
+	return w.kscExec, nil
+}
+
+// kscPassword prefers the stored secret; kscPassword of the environment is what the vendor's scripts read.
+func (w *wiring) kscPassword() (func(context.Context) ([]byte, error), error) {
+	get, err := w.secret(w.set.KSC.Password)
+	if err != nil || w.vendor == nil || w.vendor.Password() == nil {
+		return get, err
+	}
+	return func(ctx context.Context) ([]byte, error) {
+		if get != nil {
+			if value, err := get(ctx); err == nil {
+				return value, nil
+			}
+		}
+		for _, warning := range w.vendor.Warnings {
+			w.log.Warn("KSC connection taken from the environment", "detail", warning)
+		}
+		return w.vendor.Password(), nil
+	}, nil
+}
+
+// openAgent makes the local agent, or nil when it is not enabled.
+func (w *wiring) openAgent() (*localagent.Agent, error) {
+	if !w.set.Local.Enabled || w.agent != nil {
+		return w.agent, nil
+	}
+	protect, err := bridge.NewProtect(w.protect())
+	if err != nil {
+		return nil, fail(exitConfig, "config.protect", err, "")
+	}
+	agent, err := localagent.New(localagent.Config{
+		Self: w.self, DryRun: w.set.Local.DryRun, Grace: w.set.Local.Grace, Protected: protect.CheckProcess,
+		NeverBlock: w.neverBlock(), Logger: w.log,
+	})
+	if err != nil {
+		return nil, fail(exitConfig, "config.local", err, "")
+	}
+	w.agent = agent
+	return agent, nil
+}
+
+// openGuard makes the policy.
+func (w *wiring) openGuard() (*bridge.Guard, error) {
+	if w.guard != nil {
+		return w.guard, nil
+	}
+	protect, err := bridge.NewProtect(w.protect())
+	if err != nil {
+		return nil, fail(exitConfig, "config.protect", err, "")
+	}
+	guard, err := bridge.NewGuard(bridge.GuardConfig{
+		Protect: protect, Hold: w.hold, Ceiling: w.set.Mode, MaxAge: w.set.MaxAge["default"], MaxAgePID: w.set.MaxAge["pid"],
+		MaxAgeOf: w.set.MaxAgeOf(), At: w.set.At,
+	})
+	if err != nil {
+		return nil, err
+	}
+	w.guard = guard
+	return guard, nil
+}
+
+// router opens the executors; the second result is KSC's, nil without KSC.
+func (w *wiring) router() (bridge.Router, *ksc.Executor, error) {
+	router := bridge.Router{Self: w.self, Fallback: w.set.Fallback == configs.FallbackLocal}
+	agent, err := w.openAgent()
+	if err != nil {
+		return router, nil, err
+	}
+	if agent != nil {
+		router.Local, router.Processes = agent, agent
+	}
+	exec, err := w.openKSC()
+	if err != nil {
+		return router, nil, err
+	}
+	if exec != nil {
+		router.KSC = exec
+	}
+	return router, exec, nil
+}
+
+// openPipeline puts the parts together; st may be a store that somebody watches.
+func (w *wiring) openPipeline(mapper bridge.Mapper, st bridge.Store) (*bridge.Pipeline, error) {
+	guard, err := w.openGuard()
+	if err != nil {
+		return nil, err
+	}
+	router, exec, err := w.router()
+	if err != nil {
+		return nil, err
+	}
+	cfg := bridge.PipelineConfig{Mapper: mapper, Store: st, Guard: guard, Router: router, Logger: w.log}
+	if exec != nil {
+		cfg.InFlight, cfg.Settle = w.set.KSC.InFlight, w.set.KSC.SettleTime
+	}
+	return bridge.NewPipeline(cfg)
+}
+
+// openMapping compiles the rules.
+func (w *wiring) openMapping(ctx context.Context) (*mapping.Mapping, error) {
+	files, err := w.set.RuleFiles(ctx)
+	if err != nil {
+		return nil, fail(exitConfig, "rules.invalid", err, "edr-bridge rules check")
+	}
+	cfg := mapping.Config{Ceiling: w.set.Mode, Sources: map[string]mapping.Source{}}
+	for _, f := range files {
+		cfg.Files = append(cfg.Files, mapping.RuleFile{Name: f.Name, Data: f.Data})
+	}
+	for name, s := range w.set.Sources {
+		src := mapping.Source{Preset: s.Preset, Host: s.Host}
+		if s.Host == configs.HostThis {
+			src.Host = w.self.Names[0]
+		}
+		for _, t := range s.Tasks {
+			src.Tasks = append(src.Tasks, bridge.Kind(t))
+		}
+		cfg.Sources[name] = src
+	}
+	m, err := mapping.New(cfg)
+	if err != nil {
+		return nil, fail(exitConfig, "rules.invalid", err, "edr-bridge rules check")
+	}
+	return m, nil
+}
+
+// actor names who sits at the command line.
+func actor() string {
+	user := strings.TrimSpace(currentUser())
+	if user == "" {
+		return "cli"
+	}
+	return "cli:" + user
+}

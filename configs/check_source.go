@@ -1,0 +1,137 @@
+package configs
+
+import (
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/edr-bridge/edr-bridge/bridge"
+)
+
+const unixScheme = "unix://"
+
+// isLaterType reports whether a source type is one that this version does not have yet.
+func isLaterType(name string) bool {
+	return slices.Contains([]string{"kuma-script", "kuma-http", "kuma-soar", "kuma-poll", "webhook", "sensor"}, name)
+}
+
+func (c *checker) source(name string, s *Source) {
+	path := join("sources", name)
+	if !sourceName.MatchString(name) {
+		c.badKey(path, "its name must be letters, digits, dashes and underscores, 64 at most")
+	}
+	if s == nil || s.Type == "" && c.reported(path) {
+		return
+	}
+	if !c.require(join(path, "type"), s.Type != "", "redis-pubsub or redis-stream") {
+		return
+	}
+	oneOf(c, join(path, "type"), s.Type, RedisPubSub, RedisStream)
+	c.server(path, s)
+	c.require(join(path, "preset"), s.Preset != "", "how the documents are read, such as python-edr")
+	for i, task := range s.Tasks {
+		if _, err := bridge.ParseKind(task); err != nil {
+			c.bad(index(join(path, "tasks"), i), "%s", err)
+		}
+	}
+	switch s.Type {
+	case RedisPubSub:
+		c.require(join(path, "channel"), s.Channel != "", "the name of the channel")
+		between(c, join(path, "queue"), s.Queue, 1, 1_000_000)
+		c.foreign(path, RedisStream, "stream", "group", "consumer", "dead_letter", "claim_after")
+	case RedisStream:
+		c.require(join(path, "stream"), s.Stream != "", "the key of the stream")
+		between(c, join(path, "claim_after"), s.ClaimAfter, time.Second, 24*time.Hour)
+		if s.Stream != "" && s.Stream == s.DeadLetter {
+			c.bad(join(path, "dead_letter"), "must be another stream than the source itself")
+		}
+		c.foreign(path, RedisPubSub, "channel", "queue")
+	default: // oneOf has refused it
+	}
+}
+
+// server checks how Redis is reached.
+func (c *checker) server(path string, s *Source) {
+	nodes := "address"
+	switch {
+	case s.Address != "" && len(s.Addresses) > 0:
+		c.bad(join(path, "addresses"), "must not stand beside address: put all into addresses")
+	case s.Sentinel != nil && s.Cluster:
+		c.bad(join(path, "cluster"), "must not stand beside sentinel")
+	case len(s.Addresses) > 1 && s.Sentinel == nil && !s.Cluster:
+		c.bad(join(path, "addresses"), "several need sentinel or cluster: true")
+	case len(s.Addresses) > 0:
+		nodes = "addresses"
+	}
+	many := s.Sentinel != nil || s.Cluster
+	for i, address := range s.Nodes() {
+		at := join(path, nodes)
+		if nodes == "addresses" {
+			at = index(at, i)
+		}
+		file, unix := strings.CutPrefix(address, unixScheme)
+		switch {
+		case unix && !strings.HasPrefix(file, "/"):
+			c.bad(at, "needs an absolute path behind unix://")
+		case unix && (many || s.TLS != nil):
+			c.bad(at, "a unix socket goes with neither tls, sentinel nor cluster")
+		case !unix && !hostPort(address):
+			c.secret(at, "must be host:port or unix:///path; user and password stand in username and password")
+		}
+	}
+	c.require(join(path, "address"), s.Address != "" || len(s.Addresses) > 0, "host:port of Redis")
+	between(c, join(path, "db"), s.DB, 0, 1023)
+	if s.Cluster && s.DB != 0 {
+		c.bad(join(path, "db"), "must be 0 in a cluster")
+	}
+	if s.Sentinel != nil {
+		c.require(join(path, "sentinel.master"), s.Sentinel.Master != "", "the name of the master set")
+	}
+	if s.Username != "" && s.Password == "" {
+		c.bad(join(path, "password"), "required with username: a reference such as secret:redis/password")
+	}
+	if s.TLS != nil && (s.TLS.Cert == "") != (s.TLS.Key == "") {
+		c.bad(join(path, "tls"), "needs both cert and key, or neither")
+	}
+}
+
+// foreign refuses settings that only another type of source knows.
+func (c *checker) foreign(path string, other SourceType, names ...string) {
+	for _, name := range names {
+		if c.s.places.has(join(path, name)) {
+			c.bad(join(path, name), "is a setting of %s", other)
+		}
+	}
+}
+
+// reported tells whether there is a problem inside path already.
+func (c *checker) reported(path string) bool {
+	return slices.ContainsFunc(c.problems, func(p Problem) bool { return p.Path == path || strings.HasPrefix(p.Path, path+".") })
+}
+
+func hostPort(address string) bool {
+	if _, _, err := net.SplitHostPort(address); err != nil {
+		return false
+	}
+	got, ok := withPort(address, "")
+	return ok && got != ""
+}
+
+// onThisMachine reports whether every address is a loopback address or a unix socket.
+func (s *Source) onThisMachine() bool {
+	local := func(address string) bool {
+		if strings.HasPrefix(address, unixScheme) {
+			return true
+		}
+		host, _, err := net.SplitHostPort(address)
+		if err != nil {
+			return false
+		}
+		ip, err := netip.ParseAddr(host)
+		return host == "localhost" || err == nil && ip.IsLoopback()
+	}
+	nodes := s.Nodes()
+	return len(nodes) > 0 && !slices.ContainsFunc(nodes, func(a string) bool { return !local(a) })
+}

@@ -1,0 +1,160 @@
+package configs
+
+import (
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/edr-bridge/edr-bridge/bridge"
+)
+
+const (
+	settingsVersion = 1
+	settingsName    = "edr-bridge.yaml"
+	productDir      = "edr-bridge"
+
+	defaultQueue      = 4096
+	defaultGroup      = "edr-bridge"
+	defaultClaimAfter = time.Minute
+	deadLetterSuffix  = ".dead"
+
+	defaultInFlight   = 16
+	defaultTimeout    = 30 * time.Second
+	defaultSettleTime = time.Minute
+	defaultKSCPort    = "13299"
+	defaultPassword   = SecretRef("secret:ksc/password")
+
+	maxAgePID, maxAgeAny = "pid", "default" // keys of max_age beside the tasks
+	defaultAgePID        = time.Minute
+	defaultAge           = 15 * time.Minute
+	defaultDedupe        = 15 * time.Minute
+)
+
+// Default returns the settings that hold without a file: shadow mode, no sources, no KSC, the local agent enabled.
+// env looks up an environment variable.
+func Default(env func(string) (string, bool)) *Settings {
+	s := &Settings{
+		Version:  settingsVersion,
+		Mode:     bridge.ModeShadow,
+		Fallback: FallbackNone,
+		Local:    Local{State: defaultState(env)},
+		Secrets:  Secrets{Backend: defaultBackend},
+		Log:      Log{Level: "info", Format: "auto"},
+		Dedupe:   Dedupe{For: defaultDedupe},
+	}
+	s.fill()
+	return s
+}
+
+// fill sets the defaults that depend on what is set elsewhere. Only what is not set is touched, so that a written 0 is
+// seen by the checks.
+func (s *Settings) fill() {
+	p := s.places
+	if s.MaxAge == nil {
+		s.MaxAge = make(map[string]time.Duration)
+	}
+	for key, age := range map[string]time.Duration{maxAgePID: defaultAgePID, maxAgeAny: defaultAge} {
+		if !p.has(join("max_age", key)) {
+			s.MaxAge[key] = age
+		}
+	}
+	if !p.has("local.enabled") {
+		s.Local.Enabled = s.KSC == nil
+	}
+	if s.KSC != nil {
+		s.KSC.fill(p)
+	}
+	for name, source := range s.Sources {
+		if source != nil {
+			source.fill(join("sources", name), p)
+		}
+	}
+	s.absolute()
+	if s.Secrets.Dir == "" && s.Secrets.Backend == "file" {
+		s.Secrets.Dir = filepath.Join(s.Local.State, "secrets")
+	}
+}
+
+func (k *KSC) fill(p places) {
+	if !p.has("ksc.password") {
+		k.Password = defaultPassword
+	}
+	if !p.has("ksc.domain_encoding") {
+		k.DomainEncoding = "plain"
+	}
+	if !p.has("ksc.in_flight") {
+		k.InFlight = defaultInFlight
+	}
+	if !p.has("ksc.timeout") {
+		k.Timeout = defaultTimeout
+	}
+	if !p.has("ksc.settle_time") {
+		k.SettleTime = max(defaultSettleTime, k.Timeout)
+	}
+}
+
+func (s *Source) fill(path string, p places) {
+	switch s.Type {
+	case RedisPubSub:
+		if !p.has(join(path, "queue")) {
+			s.Queue = defaultQueue
+		}
+	case RedisStream:
+		if !p.has(join(path, "group")) {
+			s.Group = defaultGroup
+		}
+		if !p.has(join(path, "claim_after")) {
+			s.ClaimAfter = defaultClaimAfter
+		}
+		if !p.has(join(path, "dead_letter")) && s.Stream != "" {
+			s.DeadLetter = s.Stream + deadLetterSuffix
+		}
+	default: // the checks refuse it
+	}
+	if !p.has(join(path, "host")) && s.Preset == "python-edr" && s.onThisMachine() {
+		s.Host = HostThis
+	}
+}
+
+// absolute makes paths absolute that are relative to the settings file. Those from the environment are left for the
+// checks, because they are relative to nothing.
+func (s *Settings) absolute() {
+	fix := func(path string, value *string) {
+		at := s.places.at[path]
+		if *value != "" && at.env == "" && s.places.base != "" && !filepath.IsAbs(*value) {
+			*value = filepath.Join(s.places.base, *value)
+		}
+	}
+	for path, value := range s.files() {
+		fix(path, value)
+	}
+}
+
+// files returns the settings that are paths of files or directories.
+func (s *Settings) files() map[string]*string {
+	files := map[string]*string{
+		"local.state": &s.Local.State, "secrets.dir": &s.Secrets.Dir, "secrets.passphrase_file": &s.Secrets.PassphraseFile,
+	}
+	if s.KSC != nil {
+		files["ksc.ca"] = &s.KSC.CA
+	}
+	for name, source := range s.Sources {
+		if source == nil || source.TLS == nil {
+			continue
+		}
+		path := join(join("sources", name), "tls")
+		files[path+".ca"], files[path+".cert"], files[path+".key"] = &source.TLS.CA, &source.TLS.Cert, &source.TLS.Key
+	}
+	return files
+}
+
+// userState is the state directory of an account that is not root (XDG Base Directory Specification).
+func userState(env func(string) (string, bool)) string {
+	if dir, ok := env("XDG_STATE_HOME"); ok && filepath.IsAbs(dir) {
+		return filepath.Join(dir, productDir)
+	}
+	if home, ok := env("HOME"); ok && filepath.IsAbs(home) {
+		return filepath.Join(home, ".local", "state", productDir)
+	}
+	return filepath.Join(os.TempDir(), productDir)
+}

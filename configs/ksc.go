@@ -1,0 +1,38 @@
+package configs
+
+import "time"
+
+// KSC says how to reach Kaspersky Security Center over OpenAPI.
+type KSC struct {
+	// Address is host or host:port of the Administration Server; the port of OpenAPI is 13299.
+	Address string `yaml:"address" jsonschema:"required"`
+	// CA is a PEM or DER file, relative to this file: klserver.cer, or the authority that signed the server's certificate.
+	CA string `yaml:"ca,omitempty"`
+	// Fingerprints are SHA-256 or SHA-1 digests of server certificates in hex, colons allowed. The server replaces its
+	// certificate after 397 days: list the next one too.
+	Fingerprints []string `yaml:"fingerprints,omitempty"`
+	// SystemRoots also trusts what the operating system trusts.
+	SystemRoots bool `yaml:"system_roots,omitempty"`
+	// Insecure checks no certificate: whoever is on the network path learns the password.
+	Insecure bool `yaml:"insecure,omitempty"`
+
+	// User is the account, best one of its own; Password a reference to its password, default secret:ksc/password.
+	User     string    `yaml:"user" jsonschema:"required"`
+	Password SecretRef `yaml:"password"`
+	// Internal says that User is an internal user of KSC and not an account of the operating system or domain.
+	Internal bool `yaml:"internal,omitempty"`
+	// Domain is the Windows domain of User.
+	Domain string `yaml:"domain,omitempty"`
+	// DomainEncoding is plain (default) or base64: servers differ.
+	DomainEncoding string `yaml:"domain_encoding" jsonschema:"enum=plain,enum=base64"`
+	// VirtualServer is the name of a virtual Administration Server; default the main one.
+	VirtualServer string `yaml:"virtual_server,omitempty"`
+
+	// InFlight is how many requests run at once, 1 to 1024; default 16.
+	InFlight int `yaml:"in_flight" jsonschema:"minimum=1,maximum=1024"`
+	// Timeout bounds one attempt of one call, 1s to 10m; default 30s.
+	Timeout time.Duration `yaml:"timeout"`
+	// SettleTime is the wait before the second search for an incident whose fate is not known. It must not be shorter
+	// than Timeout and is at most 1h; default 60s.
+	SettleTime time.Duration `yaml:"settle_time"`
+}

@@ -1,0 +1,73 @@
+package configs
+
+import (
+	"context"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+const (
+	maxRuleFiles = 1000
+	maxRuleFile  = 1 << 20 // bytes
+)
+
+// RuleFile is one file of rules.
+type RuleFile struct {
+	// Name is its path, relative to the working directory when the settings file was; Data its text, 1 MiB at most.
+	Name string
+	Data []byte
+}
+
+// RuleFiles reads the rule files in the order of the settings, those of one pattern sorted, each once. A pattern that
+// matches nothing gives nothing, a path without * ? [ must exist. Files that anyone may write to are refused. Errors are
+// *Error; it ends early when ctx does.
+func (s *Settings) RuleFiles(ctx context.Context) ([]RuleFile, error) {
+	var files []RuleFile
+	var problems []Problem
+	seen := make(map[string]bool)
+	for i, pattern := range s.Rules {
+		full := pattern
+		if !filepath.IsAbs(pattern) && s.places.file != "" {
+			full = filepath.Join(literalGlob(s.places.dir), pattern)
+		}
+		names, err := filepath.Glob(full)
+		slices.Sort(names)
+		if err == nil && len(names) == 0 && !strings.ContainsAny(pattern, "*?[") {
+			names = []string{full}
+		}
+		for _, name := range names {
+			if seen[name] {
+				continue
+			}
+			seen[name] = true
+			if err := context.Cause(ctx); err != nil {
+				return nil, err
+			}
+			if len(seen) > maxRuleFiles {
+				return nil, &Error{Problems: []Problem{s.ruleProblem(i, "matches more than 1000 files")}}
+			}
+			data, err := readGuarded(name, maxRuleFile)
+			if err != nil {
+				problems = append(problems, s.ruleProblem(i, err.Error()))
+				continue
+			}
+			files = append(files, RuleFile{Name: name, Data: data})
+		}
+	}
+	if len(problems) > 0 {
+		return nil, &Error{Problems: problems}
+	}
+	return files, nil
+}
+
+func (s *Settings) ruleProblem(i int, message string) Problem {
+	path := index("rules", i)
+	at, _ := s.places.nearest(path)
+	return Problem{File: s.places.file, Line: at.line, Column: at.column, Path: path, Message: message}
+}
+
+// literalGlob makes a directory match only itself at the head of a pattern.
+func literalGlob(dir string) string {
+	return strings.NewReplacer("[", "[[]", "*", "[*]", "?", "[?]").Replace(dir)
+}

@@ -1,0 +1,128 @@
+package configs
+
+import (
+	"time"
+
+	"github.com/edr-bridge/edr-bridge/bridge"
+)
+
+// Settings is everything a user can set. It is read by Load or made by Default, checked, and does not change.
+type Settings struct {
+	// Version is the form of this file. It must be 1.
+	Version int `yaml:"version" jsonschema:"required,enum=1"`
+	// Mode is the ceiling for the mode of every rule: off, shadow (default), approve or enforce.
+	Mode bridge.Mode `yaml:"mode" jsonschema:"enum=off,enum=shadow,enum=approve,enum=enforce"`
+	// Sources are where alerts come from, by name.
+	Sources map[string]*Source `yaml:"sources,omitempty"`
+	// KSC is the Kaspersky Security Center that carries tasks out. Without it the local agent does, on this machine.
+	KSC *KSC `yaml:"ksc,omitempty"`
+	// Fallback says what happens when KSC cannot be reached: none (default, orders wait) or local (the local agent takes
+	// over orders for this machine).
+	Fallback Fallback `yaml:"fallback" jsonschema:"enum=none,enum=local"`
+	// Local is the agent that carries orders out on this machine.
+	Local Local `yaml:"local"`
+	// Protect lists what is never touched, besides the built-in entries.
+	Protect Protect `yaml:"protect"`
+	// Rules are the rule files: paths or globs, relative to this file.
+	Rules []string `yaml:"rules,omitempty"`
+	// MaxAge is how old an alert may be when its order begins: by task, pid for orders about a process id (default 60s)
+	// and default for all others (15m).
+	MaxAge map[string]time.Duration `yaml:"max_age"`
+	// Dedupe is the window for rules that do not name their own.
+	Dedupe Dedupe `yaml:"dedupe"`
+	// Secrets says where the references beginning with secret: lead.
+	Secrets Secrets `yaml:"secrets"`
+	// Log is about the program's own log on stderr.
+	Log Log `yaml:"log"`
+
+	places places
+}
+
+// Fallback says who carries out what KSC could not be reached for.
+type Fallback string
+
+// The fallbacks.
+const (
+	FallbackNone  Fallback = "none"
+	FallbackLocal Fallback = "local"
+)
+
+// Local are the settings of the local agent.
+type Local struct {
+	// Enabled lets the agent act. The default is true without ksc and false with it.
+	Enabled bool `yaml:"enabled"`
+	// DryRun lets the agent only say what it would do. Default false.
+	DryRun bool `yaml:"dry_run"`
+	// State is the directory of the store and the quarantine: absolute or relative to this file. The default is
+	// /var/lib/edr-bridge for root, %ProgramData%\edr-bridge on Windows, else edr-bridge below $XDG_STATE_HOME.
+	State string `yaml:"state"`
+	// Grace is how long a process may take to obey SIGTERM before it is killed, 0 to 1m. Default 0s: killed at once.
+	Grace time.Duration `yaml:"grace"`
+}
+
+// Protect are the never-touch lists.
+type Protect struct {
+	// Hosts are names, globs, addresses and networks: dc*, ksc01, 10.0.5.0/24.
+	Hosts []string `yaml:"hosts,omitempty"`
+	// Processes are names or globs of image files: klnagent.
+	Processes []string `yaml:"processes,omitempty"`
+	// Paths are absolute paths or globs, ** for any depth: /etc/**.
+	Paths []string `yaml:"paths,omitempty"`
+	// Addresses are addresses and networks that are never blocked.
+	Addresses []string `yaml:"addresses,omitempty"`
+}
+
+// Dedupe is the default of the rules' dedupe.
+type Dedupe struct {
+	// For is the window in which an order that another one covers is a duplicate, 0s (no window) to 720h. Default 15m.
+	For time.Duration `yaml:"for"`
+}
+
+// Secrets says where secrets are kept beside systemd credentials.
+type Secrets struct {
+	// Backend is file (default), keyctl, secret-service, pass, keychain, or wincred (default on Windows).
+	Backend string `yaml:"backend" jsonschema:"enum=file,enum=keyctl,enum=secret-service,enum=pass,enum=wincred,enum=keychain"`
+	// Dir is the directory of the file back-end: absolute or relative to this file. Default: secrets below local.state.
+	Dir string `yaml:"dir,omitempty"`
+	// PassphraseFile holds the passphrase of the file back-end in one line; only its owner may read it.
+	PassphraseFile string `yaml:"passphrase_file,omitempty"`
+	// KeyctlScope is user (default) or session, for keyctl.
+	KeyctlScope string `yaml:"keyctl_scope,omitempty" jsonschema:"enum=user,enum=session"`
+}
+
+// Log is about the program's own log.
+type Log struct {
+	// Level is debug, info (default), warn or error.
+	Level string `yaml:"level" jsonschema:"enum=debug,enum=info,enum=warn,enum=error"`
+	// Format is auto (default: text on a terminal, else json), text or json.
+	Format string `yaml:"format" jsonschema:"enum=auto,enum=text,enum=json"`
+}
+
+// SecretRef names a secret, such as secret:ksc/password; empty = none. It is not the secret and may be printed.
+type SecretRef string
+
+// MaxAgeOf returns the ages set for single tasks, for the guard.
+func (s *Settings) MaxAgeOf() map[bridge.Kind]time.Duration {
+	ages := make(map[bridge.Kind]time.Duration)
+	for _, k := range bridge.Kinds() {
+		if age, ok := s.MaxAge[string(k)]; ok {
+			ages[k] = age
+		}
+	}
+	return ages
+}
+
+// ProtectConfig returns the never-touch lists with the place of each entry.
+func (s *Settings) ProtectConfig() bridge.ProtectConfig {
+	list := func(name string, patterns []string) []bridge.ProtectEntry {
+		entries := make([]bridge.ProtectEntry, 0, len(patterns))
+		for i, p := range patterns {
+			entries = append(entries, bridge.ProtectEntry{Pattern: p, At: s.At(index("protect."+name, i))})
+		}
+		return entries
+	}
+	return bridge.ProtectConfig{
+		Hosts: list("hosts", s.Protect.Hosts), Processes: list("processes", s.Protect.Processes),
+		Paths: list("paths", s.Protect.Paths), Addresses: list("addresses", s.Protect.Addresses),
+	}
+}

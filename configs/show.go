@@ -1,0 +1,57 @@
+package configs
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/goccy/go-yaml"
+)
+
+// Resolved returns the settings as YAML with environment and defaults in place: paths are absolute, secrets are
+// references. Loading it gives the same settings.
+func (s *Settings) Resolved() ([]byte, error) {
+	c := *s
+	c.Rules = make([]string, 0, len(s.Rules))
+	for _, pattern := range s.Rules {
+		if !filepath.IsAbs(pattern) && s.places.base != "" {
+			pattern = filepath.Join(literalGlob(s.places.base), pattern)
+		}
+		c.Rules = append(c.Rules, pattern)
+	}
+	out, err := yaml.MarshalWithOptions(&c, yaml.IndentSequence(true),
+		yaml.CustomMarshaler(func(d time.Duration) ([]byte, error) { return []byte(show(d)), nil }))
+	if err != nil {
+		return nil, fmt.Errorf("show settings: %w", err)
+	}
+	return out, nil
+}
+
+// Digest returns the SHA-256 of Resolved in hex: equal for settings that mean the same.
+func (s *Settings) Digest() (string, error) {
+	out, err := s.Resolved()
+	if err != nil {
+		return "", err
+	}
+	sum := sha256.Sum256(out)
+	return hex.EncodeToString(sum[:]), nil
+}
+
+// show prints a duration as people write it: 15m, not 15m0s.
+func show[T int | time.Duration](v T) string {
+	d, ok := any(v).(time.Duration)
+	if !ok {
+		return fmt.Sprint(v)
+	}
+	text := d.String()
+	if strings.HasSuffix(text, "m0s") {
+		text = strings.TrimSuffix(text, "0s")
+	}
+	if strings.HasSuffix(text, "h0m") {
+		text = strings.TrimSuffix(text, "0m")
+	}
+	return text
+}

@@ -1,0 +1,192 @@
+package ksc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/edr-bridge/edr-bridge/bridge"
+)
+
+const (
+	defaultHostCacheTTL = 10 * time.Minute
+	sha256Digits        = 64
+)
+
+// ExecutorConfig holds what an Executor needs.
+type ExecutorConfig struct {
+	// Client is the connection; required. Who made it closes it.
+	Client *Client
+	// HostCacheTTL is how long a host name is not asked about again; 0 = 10 min.
+	HostCacheTTL time.Duration
+	// SettleTime makes Reconcile search a second time after this pause before it says that an incident is not
+	// there; 0 = it searches once, and its caller does the waiting.
+	SettleTime time.Duration
+	// Now is the clock; nil = time.Now. Logger gets details at Debug; nil = nothing.
+	Now    func() time.Time
+	Logger *slog.Logger
+}
+
+// Executor carries orders out through Kaspersky Security Center. It is safe for use by many goroutines at once.
+type Executor struct {
+	client *Client
+	hosts  *hostCache
+	settle time.Duration
+	now    func() time.Time
+	log    *slog.Logger
+}
+
+var (
+	_ bridge.Executor   = (*Executor)(nil)
+	_ bridge.Intender   = (*Executor)(nil)
+	_ bridge.Reconciler = (*Executor)(nil)
+)
+
+// NewExecutor checks the settings; it does no I/O and starts nothing.
+func NewExecutor(cfg ExecutorConfig) (*Executor, error) {
+	if cfg.Client == nil {
+		return nil, errors.New("ksc executor: client is required")
+	}
+	if cfg.HostCacheTTL < 0 || cfg.SettleTime < 0 {
+		return nil, errors.New("ksc executor: durations must not be negative")
+	}
+	if cfg.HostCacheTTL == 0 {
+		cfg.HostCacheTTL = defaultHostCacheTTL
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	return &Executor{
+		client: cfg.Client, hosts: newHostCache(cfg.HostCacheTTL, cfg.Now), settle: cfg.SettleTime, now: cfg.Now, log: cfg.Logger,
+	}, nil
+}
+
+// Intend resolves the host of the order to its id at KSC and fixes the second and the exact text of the incident. With wait
+// false it answers from memory or not at all.
+func (e *Executor) Intend(ctx context.Context, o bridge.Order, wait bool) (in bridge.Intent, ok bool, err error) {
+	if err := sendable(o); err != nil {
+		return bridge.Intent{}, false, e.fail(o, err)
+	}
+	h, known := e.hosts.get(o.Host)
+	if !known {
+		if !wait {
+			return bridge.Intent{}, false, nil
+		}
+		matches, err := e.client.lookup(ctx, o.Host)
+		if err != nil {
+			return bridge.Intent{}, false, e.fail(o, err)
+		}
+		if h, err = single(o.Host, matches); err != nil {
+			return bridge.Intent{}, false, e.fail(o, err)
+		}
+		e.hosts.put(o.Host, h)
+	}
+	body, err := bodyOf(h.ID, o.Task)
+	if err != nil {
+		return bridge.Intent{}, false, e.fail(o, &refusal{bridge.ReasonInvalid, err.Error()})
+	}
+	return bridge.Intent{
+		Target: h.ID, Names: slices.Clone(h.Names()), Second: e.now().UTC().Truncate(time.Second), Body: body,
+	}, true, nil
+}
+
+// sendable refuses orders KSC has no task for or that do not say what to act on.
+func sendable(o bridge.Order) error {
+	switch t := o.Task.(type) {
+	case nil:
+		return &refusal{bridge.ReasonInvalid, "the order has no task"}
+	case bridge.TerminateProcess:
+		if t.Path == "" && t.MD5 == "" && t.SHA256 == "" {
+			return &refusal{bridge.ReasonInvalid, "terminateProcess names neither path nor digest: a pid alone means nothing to KSC"}
+		}
+	case bridge.PreventExecution:
+		if len(t.Hash) == sha256Digits {
+			return &refusal{bridge.ReasonUnsupported, "preventExecution through KSC takes the MD5 of the file, not its SHA-256"}
+		}
+	case bridge.BlockAddress:
+		return &refusal{bridge.ReasonUnsupported, "KSC has no task blockAddress: send it to the local agent"}
+	case bridge.GetFile, bridge.DeleteFile, bridge.QuarantineFile, bridge.IOCScan, bridge.StartProcess, bridge.IsolateHost, bridge.OnDemandScan:
+	default:
+		return &refusal{bridge.ReasonUnsupported, fmt.Sprintf("KSC has no task for %T", t)}
+	}
+	if err := o.Task.Validate(); err != nil {
+		return &refusal{bridge.ReasonInvalid, err.Error()}
+	}
+	return nil
+}
+
+// Execute adds the incident of the order's intent, from which Web Console's service makes the task. The receipt says
+// accepted: KSC has it, the host has not. An error of class Unknown means that the incident may be there: Reconcile tells.
+func (e *Executor) Execute(ctx context.Context, o bridge.Order) (bridge.Receipt, error) {
+	if err := whole(o.Intent); err != nil {
+		return bridge.Receipt{}, e.fail(o, err)
+	}
+	id, err := e.client.AddIncident(ctx, incidentOf(o.Intent))
+	if err != nil {
+		return bridge.Receipt{}, e.fail(o, err)
+	}
+	return e.complete(ctx, o, id, ""), nil
+}
+
+// whole refuses intents nobody fixed before.
+func whole(in bridge.Intent) error {
+	if in.Target == "" || in.Body == "" || in.Second.IsZero() {
+		return &refusal{bridge.ReasonInvalid, "the order has no intent: Intend must be stored before"}
+	}
+	return nil
+}
+
+// complete makes the second of the two calls that are one request. The incident exists, so whatever comes of it the order
+// is accepted; and it is tried even when ctx has just ended, because nobody would make up for it.
+func (e *Executor) complete(ctx context.Context, o bridge.Order, id int64, detail string) bridge.Receipt {
+	r := bridge.Receipt{State: bridge.StateAccepted, Ref: strconv.FormatInt(id, 10), Detail: detail}
+	if ctx.Err() != nil {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), cleanUp)
+		defer cancel()
+	}
+	if err := e.client.UpdateIncident(ctx, id, changeOf(o.Intent)); err != nil {
+		note := fmt.Sprintf("unconfirmed: incident %d was added but not set to unhandled: %v", id, err)
+		if detail != "" {
+			note = detail + "; " + note
+		}
+		r.Detail = note
+	}
+	return r
+}
+
+// Resolve returns the hosts that answer to host, for people to choose from; none is not an error. Errors are *CallError, or
+// say what is wrong with the name.
+func (e *Executor) Resolve(ctx context.Context, host string) ([]HostMatch, error) {
+	return e.client.lookup(ctx, host)
+}
+
+// fail makes the executor's one error type.
+func (e *Executor) fail(o bridge.Order, err error) *bridge.ExecError {
+	out := &bridge.ExecError{Executor: bridge.ExecutorKSC, OrderID: o.ID, Class: bridge.Permanent, Err: err}
+	if r, ok := errors.AsType[*refusal](err); ok {
+		out.Reason = r.reason
+		return out
+	}
+	call, ok := errors.AsType[*CallError](err)
+	if !ok {
+		out.Class = bridge.Unknown
+		return out
+	}
+	out.Class = call.Class
+	_, locked := errors.AsType[*AuthError](err)
+	switch {
+	case locked:
+		out.Reason = bridge.ReasonCredentials
+	case call.Class == bridge.Unreachable:
+		out.Reason = bridge.ReasonUnreachable
+	}
+	return out
+}

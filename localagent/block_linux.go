@@ -1,0 +1,214 @@
+package localagent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/google/nftables"
+
+	"github.com/edr-bridge/edr-bridge/bridge"
+)
+
+// timeoutSlack is how much a timeout may differ when it is read back: the kernel counts in its own ticks.
+const timeoutSlack = 2 * time.Second
+
+// packetFilter guards the block table. Its zero value is ready.
+type packetFilter struct {
+	// mu serialises changes of the table, because each is read back after it was made.
+	mu sync.Mutex
+	// testOnlyApplied runs between a change of the table and reading it back.
+	testOnlyApplied func()
+}
+
+// applyBlock puts prefix into the table for d, reads the table back and cuts what is connected. When the kernel
+// does not show what was asked for, the change is taken back.
+func (a *Agent) applyBlock(ctx context.Context, prefix netip.Prefix, d time.Duration) (bridge.Receipt, error) {
+	a.filter.mu.Lock()
+	defer a.filter.mu.Unlock()
+	conn, err := nftables.New()
+	if err != nil {
+		return bridge.Receipt{}, netfilterVerdict("open netlink", err)
+	}
+	rules := newBlockRules()
+	before, err := rules.readBlocks(conn)
+	if err != nil {
+		return bridge.Receipt{}, netfilterVerdict("read the block table", err)
+	}
+	inside, d, held, err := overlapping(before, prefix, d)
+	if err != nil {
+		return bridge.Receipt{}, err
+	}
+	target := prefix
+	if held.Prefix.IsValid() {
+		target, d = held.Prefix, held.Left
+	}
+	if held.Prefix.IsValid() && before.intact {
+		return a.blocked(ctx, prefix, fmt.Sprintf("already blocked for another %s by %s", held.Left.Round(time.Second), targetText(held.Prefix)))
+	}
+	if err := stopped(ctx, "not begun"); err != nil {
+		return bridge.Receipt{}, err
+	}
+	if err := rules.put(conn, before, target, d, inside); err != nil {
+		return bridge.Receipt{}, err
+	}
+	flushErr := conn.Flush()
+	if a.filter.testOnlyApplied != nil {
+		a.filter.testOnlyApplied()
+	}
+	after, err := rules.readBlocks(conn)
+	if err != nil {
+		return bridge.Receipt{}, undecided("read the block table back: %w", errors.Join(err, flushErr))
+	}
+	if b, ok := after.find(target); ok && after.intact && b.Left > 0 && b.Timeout > d-timeoutSlack {
+		return a.blocked(ctx, prefix, "blocked until "+a.cfg.Now().Add(b.Left).UTC().Format(time.RFC3339))
+	}
+	if flushErr != nil {
+		return bridge.Receipt{}, netfilterVerdict("change the block table", flushErr)
+	}
+	if err := rules.rollBack(conn, before); err != nil {
+		return bridge.Receipt{}, undecided("the block of %s did not read back, and taking it back met: %w", targetText(prefix), err)
+	}
+	return bridge.Receipt{}, untouched("the block of %s did not read back and was taken back: does something else change table inet %s?", targetText(prefix), blockTable)
+}
+
+// overlapping compares the block with those that stand: held is one that does the whole work already, inside are
+// the narrower ones it replaces; it then lasts as long as the longest of them.
+func overlapping(st *blockState, prefix netip.Prefix, d time.Duration) (inside []netip.Prefix, _ time.Duration, held Block, err error) {
+	for _, b := range st.blocks {
+		switch {
+		case b.Prefix == prefix:
+			if b.Left >= d {
+				held = b
+			}
+		case b.Prefix.IsSingleIP() || prefix.IsSingleIP() && b.Left < d:
+			// Single addresses live in a set of their own and may stand beside a prefix.
+		case b.Prefix.Bits() < prefix.Bits() && b.Prefix.Contains(prefix.Addr()):
+			if b.Left < d {
+				return nil, d, held, refuse(bridge.ReasonInvalid, "%s lies in %s, which is blocked for another %s: block that prefix again, or unblock it first",
+					prefix, b.Prefix, b.Left.Round(time.Second))
+			}
+			held = b
+		case prefix.Overlaps(b.Prefix):
+			inside = append(inside, b.Prefix)
+			d = max(d, b.Left)
+		}
+	}
+	return inside, d, held, nil
+}
+
+// put queues the change. Adding before deleting makes the deletion safe when the element has just run out.
+func (r *blockRules) put(c *nftables.Conn, before *blockState, prefix netip.Prefix, d time.Duration, inside []netip.Prefix) error {
+	if !before.intact {
+		if err := r.create(c, before.blocks); err != nil {
+			return hopeless("describe the block table: %w", err)
+		}
+	}
+	set, els := r.set(prefix), elements(prefix, d)
+	var errs []error
+	for _, p := range inside {
+		errs = append(errs, c.SetDeleteElements(set, elements(p, 0)))
+	}
+	errs = append(errs, c.SetAddElements(set, els), c.SetDeleteElements(set, els), c.SetAddElements(set, els))
+	if err := errors.Join(errs...); err != nil {
+		return hopeless("describe the block of %s: %w", prefix, err)
+	}
+	return nil
+}
+
+// rollBack makes the table what it was before, and checks that.
+func (r *blockRules) rollBack(c *nftables.Conn, before *blockState) error {
+	if before.exists {
+		if err := r.create(c, before.blocks); err != nil {
+			return err
+		}
+	} else {
+		c.AddTable(r.table)
+		c.DelTable(r.table)
+	}
+	if err := c.Flush(); err != nil {
+		return fmt.Errorf("change the block table: %w", err)
+	}
+	now, err := r.readBlocks(c)
+	if err != nil {
+		return err
+	}
+	if now.exists != before.exists || len(now.blocks) > len(before.blocks) {
+		return errors.New("the block table is not what it was before")
+	}
+	return nil
+}
+
+func (a *Agent) blocked(ctx context.Context, prefix netip.Prefix, text string) (bridge.Receipt, error) {
+	cut, err := cutFlows(ctx, prefix)
+	detail := fmt.Sprintf("%s %s; cut %d connections", targetText(prefix), text, cut)
+	if err != nil {
+		// The filter holds: what could not be cut has no packets any more.
+		a.log.Warn("connections of a blocked address were not cut", "prefix", prefix, "err", err)
+		detail += ", others run into the filter"
+	}
+	return bridge.Receipt{State: bridge.StateDone, Detail: detail}, nil
+}
+
+// Blocked returns what is blocked at this moment, in no order. It blocks for about a millisecond.
+func (a *Agent) Blocked(ctx context.Context) ([]Block, error) {
+	if cause := context.Cause(ctx); cause != nil {
+		return nil, fmt.Errorf("list blocks: %w", cause)
+	}
+	a.filter.mu.Lock()
+	defer a.filter.mu.Unlock()
+	conn, err := nftables.New()
+	if err != nil {
+		return nil, netfilterVerdict("open netlink", err)
+	}
+	st, err := newBlockRules().readBlocks(conn)
+	if err != nil {
+		return nil, netfilterVerdict("read the block table", err)
+	}
+	return st.blocks, nil
+}
+
+// Unblock takes the block of exactly this address or prefix away. It answers ErrNotBlocked when there is none; an
+// address inside a blocked prefix has no block of its own.
+func (a *Agent) Unblock(ctx context.Context, address string) error {
+	if cause := context.Cause(ctx); cause != nil {
+		return fmt.Errorf("unblock: %w", cause)
+	}
+	prefix, err := parseTarget(address)
+	if err != nil {
+		return fmt.Errorf("unblock: %w", err)
+	}
+	a.filter.mu.Lock()
+	defer a.filter.mu.Unlock()
+	conn, err := nftables.New()
+	if err != nil {
+		return netfilterVerdict("open netlink", err)
+	}
+	rules := newBlockRules()
+	st, err := rules.readBlocks(conn)
+	if err != nil {
+		return netfilterVerdict("read the block table", err)
+	}
+	if _, ok := st.find(prefix); !ok {
+		return fmt.Errorf("unblock %s: %w", targetText(prefix), ErrNotBlocked)
+	}
+	if a.cfg.DryRun {
+		return nil
+	}
+	if err := conn.SetDeleteElements(rules.set(prefix), elements(prefix, 0)); err != nil {
+		return fmt.Errorf("unblock %s: %w", targetText(prefix), err)
+	}
+	if err := conn.Flush(); err != nil {
+		return netfilterVerdict("unblock "+targetText(prefix), err)
+	}
+	if st, err = rules.readBlocks(conn); err != nil {
+		return netfilterVerdict("read the block table back", err)
+	}
+	if _, ok := st.find(prefix); ok {
+		return fmt.Errorf("unblock %s: it is still in the table", targetText(prefix))
+	}
+	return nil
+}

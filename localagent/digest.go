@@ -1,0 +1,114 @@
+package localagent
+
+import (
+	"context"
+	"crypto/md5" //nolint:gosec // KSC's task names images by MD5; it identifies here, it does not protect.
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"os"
+	"sync"
+)
+
+const (
+	// maxImage bounds what is read to hash one image.
+	maxImage = 4 << 30
+	// digestChunk is how much is read between two looks at ctx.
+	digestChunk = 1 << 20
+	// maxDigests bounds the cache; a host runs a few hundred images.
+	maxDigests = 4096
+)
+
+// digests are the lower-case hex digests of a file; what was not asked for may be empty.
+type digests struct {
+	md5, sha256 string
+}
+
+// digestCache remembers digests by the identity of the file. Its zero value is ready.
+type digestCache struct {
+	// mu guards known.
+	mu    sync.Mutex
+	known map[fileKey]digests
+}
+
+// of returns the digests of the open file. It reads the file when they are not known, which takes about 2 ms
+// a MiB, and fails when the file changes meanwhile.
+func (c *digestCache) of(ctx context.Context, f *os.File, wantMD5, wantSHA256 bool) (digests, error) {
+	key, size, err := keyOf(f)
+	if err != nil {
+		return digests{}, err
+	}
+	c.mu.Lock()
+	d := c.known[key]
+	c.mu.Unlock()
+	wantMD5, wantSHA256 = wantMD5 && d.md5 == "", wantSHA256 && d.sha256 == ""
+	if !wantMD5 && !wantSHA256 {
+		return d, nil
+	}
+	if size > maxImage {
+		return digests{}, fmt.Errorf("%d bytes are too many to hash, the limit is %d", size, int64(maxImage))
+	}
+	fresh, err := hashFile(ctx, f, wantMD5, wantSHA256)
+	if err != nil {
+		return digests{}, err
+	}
+	after, _, err := keyOf(f)
+	if err != nil {
+		return digests{}, err
+	}
+	if after != key {
+		return digests{}, errors.New("the file changed while it was read")
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.known == nil || len(c.known) >= maxDigests {
+		c.known = make(map[fileKey]digests)
+	}
+	d = c.known[key]
+	if fresh.md5 != "" {
+		d.md5 = fresh.md5
+	}
+	if fresh.sha256 != "" {
+		d.sha256 = fresh.sha256
+	}
+	c.known[key] = d
+	return d, nil
+}
+
+func hashFile(ctx context.Context, f *os.File, wantMD5, wantSHA256 bool) (digests, error) {
+	var m, s hash.Hash
+	var to []io.Writer
+	if wantMD5 {
+		m = md5.New() //nolint:gosec // see the import
+		to = append(to, m)
+	}
+	if wantSHA256 {
+		s = sha256.New()
+		to = append(to, s)
+	}
+	w := io.MultiWriter(to...)
+	in := io.NewSectionReader(f, 0, maxImage+1)
+	for {
+		if cause := context.Cause(ctx); cause != nil {
+			return digests{}, cause
+		}
+		_, err := io.CopyN(w, in, digestChunk)
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return digests{}, fmt.Errorf("read: %w", err)
+		}
+	}
+	var d digests
+	if m != nil {
+		d.md5 = hex.EncodeToString(m.Sum(nil))
+	}
+	if s != nil {
+		d.sha256 = hex.EncodeToString(s.Sum(nil))
+	}
+	return d, nil
+}

@@ -1,0 +1,119 @@
+package localagent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/edr-bridge/edr-bridge/bridge"
+)
+
+// result says what became of the targets of a plan, each in words.
+type result struct {
+	ended   []string // seen to exit
+	left    []string // gone before the signal
+	changed []string // running another image by now: not signalled
+	denied  []string // the kernel did not allow the signal
+	running []string // signalled, exit not seen
+}
+
+// end signals all targets, then waits for all of them at once: the last one waits no longer than the first.
+func (a *Agent) end(ctx context.Context, pl *plan) result {
+	var res result
+	waiting := make([]*pinned, 0, len(pl.targets))
+	first := sigKill
+	if a.cfg.Grace > 0 {
+		first = sigTerm
+	}
+	for _, p := range pl.targets {
+		if p.signalTo(&res, first) {
+			waiting = append(waiting, p)
+		}
+	}
+	if a.cfg.Grace > 0 {
+		waiting = a.await(ctx, waiting, time.Now().Add(a.cfg.Grace), &res)
+		for _, p := range waiting {
+			// Without the look at the image: what the process turned into after SIGTERM is still what was meant.
+			if reason, why, err := a.protected(p); err != nil || reason != bridge.ReasonNone {
+				a.log.Warn("process became a protected one after the first signal", "pid", p.pid, "why", why, "err", err)
+				continue
+			}
+			if err := p.send(sigKill); err != nil && !errors.Is(err, errGone) {
+				a.log.Warn("second signal was not sent", "pid", p.pid, "err", err)
+			}
+		}
+	}
+	for _, p := range a.await(ctx, waiting, a.exitDeadline(), &res) {
+		res.running = append(res.running, p.String())
+	}
+	a.images.refreshIfOld(a.cfg.Now())
+	return res
+}
+
+// signalTo sends the first signal and reports whether the exit is to be waited for.
+func (p *pinned) signalTo(res *result, sig processSignal) bool {
+	switch err := p.signal(sig); {
+	case err == nil:
+		return true
+	case errors.Is(err, errGone):
+		res.left = append(res.left, p.String())
+	case errors.Is(err, errChanged):
+		res.changed = append(res.changed, p.String())
+	default:
+		res.denied = append(res.denied, fmt.Sprintf("%s: %v", p, err))
+	}
+	return false
+}
+
+// await waits for the exit of every process until the common deadline and returns those that still run.
+func (a *Agent) await(ctx context.Context, ps []*pinned, deadline time.Time, res *result) []*pinned {
+	var still []*pinned
+	for _, p := range ps {
+		if p.waitExit(ctx, deadline) {
+			res.ended = append(res.ended, p.String())
+		} else {
+			still = append(still, p)
+		}
+	}
+	return still
+}
+
+func (r *result) add(o result) {
+	r.ended = append(r.ended, o.ended...)
+	r.left = append(r.left, o.left...)
+	r.changed = append(r.changed, o.changed...)
+	r.denied = append(r.denied, o.denied...)
+	r.running = append(r.running, o.running...)
+}
+
+// receipt is done when every process was seen to exit. A process that did not is undecided, because the signal is
+// on its way; a signal the kernel refused is permanent when no other one was sent.
+func (r *result) receipt(ctx context.Context, kept []string) (bridge.Receipt, error) {
+	switch {
+	case len(r.running) > 0 && context.Cause(ctx) != nil:
+		return bridge.Receipt{}, undecided("%s%s: %w", r.summary(), keptText(kept), context.Cause(ctx))
+	case len(r.running) > 0, len(r.denied) > 0 && len(r.ended) > 0:
+		return bridge.Receipt{}, undecided("%s%s", r.summary(), keptText(kept))
+	case len(r.denied) > 0:
+		return bridge.Receipt{}, hopeless("%s%s", r.summary(), keptText(kept))
+	default:
+		return bridge.Receipt{State: bridge.StateDone, Detail: r.summary() + keptText(kept)}, nil
+	}
+}
+
+func (r *result) summary() string {
+	var parts []string
+	for _, g := range []struct {
+		word  string
+		names []string
+	}{
+		{"ended ", r.ended}, {"already gone: ", r.left}, {"signalled, but not seen to exit: ", r.running}, {"not ended: ", r.denied},
+	} {
+		if len(g.names) > 0 {
+			parts = append(parts, g.word+list(g.names))
+		}
+	}
+	return strings.Join(parts, "; ")
+}

@@ -1,0 +1,247 @@
+package localagent
+
+import (
+	"crypto/rand"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/edr-bridge/edr-bridge/bridge"
+)
+
+const (
+	testHost = "ws01.corp.local"
+	// helperEnv makes a copy of the test program play a part instead of running tests.
+	helperEnv = "LOCALAGENT_TEST_HELPER"
+	// insideEnv says that this test program runs inside the namespaces its parent made.
+	insideEnv = "LOCALAGENT_TEST_INSIDE"
+)
+
+func TestMain(m *testing.M) {
+	switch os.Getenv(helperEnv) {
+	case "":
+		os.Exit(m.Run())
+	case "first-thread-exits":
+		firstThreadExits()
+	case "sleep":
+		time.Sleep(time.Hour)
+	}
+}
+
+// firstThreadExits ends the first thread of the process and leaves the others running.
+func firstThreadExits() {
+	for {
+		tid := make(chan bool)
+		go func() {
+			runtime.LockOSThread()
+			first := unix.Gettid() == os.Getpid()
+			tid <- first
+			if first {
+				_, _, _ = unix.Syscall(unix.SYS_EXIT, 0, 0, 0)
+			}
+			select {}
+		}()
+		if <-tid {
+			break
+		}
+	}
+	time.Sleep(time.Hour)
+}
+
+var orderCount atomic.Int64
+
+// order returns an order for this machine with an id of its own.
+func order(task bridge.Task) bridge.Order {
+	return bridge.Order{ID: fmt.Sprintf("o%024d", orderCount.Add(1)), Host: testHost, Task: task}
+}
+
+// about returns an order to end the process v as the pipeline would make it.
+func about(t testing.TB, a *Agent, v *victim) bridge.Order {
+	t.Helper()
+	p, err := a.ResolveProcess(t.Context(), bridge.Process{PID: v.pid}, false)
+	if err != nil {
+		t.Fatalf("resolve: %v", err)
+	}
+	o := order(bridge.TerminateProcess{})
+	o.Subject = p
+	return o
+}
+
+func newAgent(t testing.TB, change ...func(*Config)) *Agent {
+	t.Helper()
+	cfg := Config{Self: bridge.Identity{Names: []string{testHost}}}
+	for _, f := range change {
+		f(&cfg)
+	}
+	a, err := New(cfg)
+	if err != nil {
+		t.Fatalf("new: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := a.Close(); err != nil {
+			t.Errorf("close: %v", err)
+		}
+	})
+	return a
+}
+
+// victim is a child of the test.
+type victim struct {
+	cmd *exec.Cmd
+	pid int
+	fd  int
+}
+
+// dead reports whether the child has exited.
+func (v *victim) dead() bool { return readable(v.fd) }
+
+// start runs a child; it is ended and collected with the test.
+func start(t testing.TB, cmd *exec.Cmd) *victim {
+	t.Helper()
+	if err := cmd.Start(); err != nil {
+		t.Fatalf("start %s: %v", cmd.Path, err)
+	}
+	v := &victim{cmd: cmd, pid: cmd.Process.Pid, fd: -1}
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+		if v.fd >= 0 {
+			_ = unix.Close(v.fd)
+		}
+	})
+	var err error
+	if v.fd, err = unix.PidfdOpen(v.pid, 0); err != nil {
+		t.Fatalf("pidfd_open: %v", err)
+	}
+	return v
+}
+
+// sleeper runs image, a copy of sleep, for as long as the test may take.
+func sleeper(t testing.TB, image string) *victim {
+	t.Helper()
+	return start(t, exec.Command(image, "3600"))
+}
+
+// program copies a program of the system into the test's own folder, with random bytes behind its end, so that
+// neither its path nor its digest can be those of a process the test did not make.
+func program(t testing.TB, name, as string) string {
+	t.Helper()
+	src, err := exec.LookPath(name)
+	if err != nil {
+		t.Skipf("this test needs the program %s", name)
+	}
+	return copyProgram(t, src, filepath.Join(t.TempDir(), as))
+}
+
+func copyProgram(t testing.TB, src, dst string) string {
+	t.Helper()
+	in, err := os.Open(src)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	// A child forked by a parallel test while the file is open for writing would make it busy for exec.
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+	out, err := os.OpenFile(dst, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o755)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.Copy(out, in); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.CopyN(out, rand.Reader, 32); err != nil {
+		t.Fatal(err)
+	}
+	if err := out.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return dst
+}
+
+// shellScript is a shell that ignores SIGTERM and says so by creating the file ready.
+func ignoresTerm(t testing.TB, shell string) *victim {
+	t.Helper()
+	ready := filepath.Join(t.TempDir(), "ready")
+	v := start(t, exec.Command(shell, "-c", `trap "" TERM; : > "$0"; while :; do read x < /dev/zero; done`, ready))
+	eventually(t, "the child ignores SIGTERM", func() bool { _, err := os.Stat(ready); return err == nil })
+	return v
+}
+
+func eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(10 * time.Second); !ok(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("not within 10 s: %s", what)
+		}
+	}
+}
+
+func needRoot(t testing.TB) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("this test needs root")
+	}
+}
+
+// inside runs the calling test again in a child with namespaces of its own and returns true there; in the parent
+// it reports what the child said and returns false.
+func inside(t *testing.T, flags uintptr) bool {
+	t.Helper()
+	needRoot(t)
+	if os.Getenv(insideEnv) != "" {
+		if flags&unix.CLONE_NEWNS != 0 {
+			if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+				t.Fatalf("make mounts private: %v", err)
+			}
+		}
+		if flags&unix.CLONE_NEWPID != 0 {
+			if err := unix.Mount("proc", "/proc", "proc", 0, ""); err != nil {
+				t.Fatalf("mount /proc: %v", err)
+			}
+		}
+		return true
+	}
+	cmd := exec.Command("/proc/self/exe", "-test.run=^"+t.Name()+"$", "-test.v", "-test.count=1", "-test.timeout=60s")
+	cmd.Env = append(os.Environ(), insideEnv+"=1")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: flags, Pdeathsig: syscall.SIGKILL}
+	out, err := cmd.CombinedOutput()
+	switch {
+	case strings.Contains(string(out), "operation not permitted") && !strings.Contains(string(out), "=== RUN"):
+		t.Skipf("the machine allows no namespaces: %s", out)
+	case err != nil:
+		t.Fatalf("inside: %v\n%s", err, out)
+	case strings.Contains(string(out), "--- SKIP: "+t.Name()+" "):
+		t.Skipf("inside: %s", out)
+	case !strings.Contains(string(out), "--- PASS: "+t.Name()+" "):
+		t.Fatalf("inside: the test did not run\n%s", out)
+	}
+	if testing.Verbose() {
+		t.Logf("inside:\n%s", out)
+	}
+	return false
+}
+
+// wantError checks class, reason and a part of the text of an executor's error.
+func wantError(t *testing.T, err error, class bridge.Class, reason bridge.Reason, text string) {
+	t.Helper()
+	ee, ok := err.(*bridge.ExecError)
+	if !ok {
+		t.Fatalf("error = %v (%T), want *bridge.ExecError", err, err)
+	}
+	if ee.Class != class || ee.Reason != reason || !strings.Contains(ee.Error(), text) {
+		t.Fatalf("error = class %v, reason %q, %q; want class %v, reason %q, text with %q", ee.Class, ee.Reason, ee, class, reason, text)
+	}
+}
+
+func itoa(n int) string { return fmt.Sprint(n) }

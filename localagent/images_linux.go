@@ -1,0 +1,153 @@
+package localagent
+
+import (
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// imagesMaxAge is how long the identities of never-touch images are believed without a new look.
+const imagesMaxAge = time.Minute
+
+// imageTable is the never-touch table together with the identities its images have on this machine.
+// Its zero value is ready.
+type imageTable struct {
+	// mu makes one goroutine read; snap is replaced whole.
+	mu   sync.Mutex
+	snap atomic.Pointer[imageSnapshot]
+}
+
+// imageSnapshot is the table as it was found on disk once. Numbers are positions in entries.
+type imageSnapshot struct {
+	at      time.Time
+	entries []protection
+	byPath  map[string]int
+	trees   []namedEntry
+	globs   []namedEntry
+	byID    map[fileID]namedEntry
+}
+
+type namedEntry struct {
+	name  string
+	entry int
+}
+
+// get returns the table and reads it when nobody has yet.
+func (t *imageTable) get(now time.Time) *imageSnapshot {
+	if s := t.snap.Load(); s != nil {
+		return s
+	}
+	return t.refresh(now)
+}
+
+// refreshIfOld reads the table again when it is old and nobody else is at it. Callers have done their work by then.
+func (t *imageTable) refreshIfOld(now time.Time) {
+	s := t.snap.Load()
+	if s != nil && now.Sub(s.at) < imagesMaxAge || !t.mu.TryLock() {
+		return
+	}
+	defer t.mu.Unlock()
+	t.snap.Store(readImages(now))
+}
+
+func (t *imageTable) refresh(now time.Time) *imageSnapshot {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	s := readImages(now)
+	t.snap.Store(s)
+	return s
+}
+
+func readImages(now time.Time) *imageSnapshot {
+	s := &imageSnapshot{at: now, entries: protections(), byPath: make(map[string]int), byID: make(map[fileID]namedEntry)}
+	var shells []fileID
+	for _, name := range []string{"/bin/sh", "/bin/bash", "/bin/busybox", "/usr/bin/busybox", "/bin/toybox", "/usr/bin/coreutils"} {
+		if id, err := idOf(name); err == nil {
+			shells = append(shells, id)
+		}
+	}
+	for i, e := range s.entries {
+		for _, image := range e.images {
+			switch {
+			case strings.HasSuffix(image, "/"):
+				s.trees = append(s.trees, namedEntry{image, i})
+				continue
+			case strings.Contains(image, "*"):
+				s.globs = append(s.globs, namedEntry{image, i})
+			default:
+				s.byPath[image] = i
+			}
+			found, err := filepath.Glob(image)
+			if err != nil {
+				continue
+			}
+			for _, name := range found {
+				// Where init is one program with the shell, its identity says nothing.
+				if id, err := idOf(name); err == nil && !slices.Contains(shells, id) {
+					s.byID[id] = namedEntry{name, i}
+				}
+			}
+		}
+	}
+	return s
+}
+
+// runs tells for each entry whether p runs one of its images: by identity, so that links and renamed files count,
+// or by path, so that a process counts whose file was replaced by an update. Paths are only believed inside the
+// agent's own mount namespace: elsewhere anybody can have a file of that name.
+func (s *imageSnapshot) runs(own *ownFacts, p *pinned) (map[int]bool, error) {
+	var hits map[int]bool
+	add := func(i int) {
+		if hits == nil {
+			hits = make(map[int]bool)
+		}
+		hits[i] = true
+	}
+	// An identity is looked up again: the file may be gone and its number given to another one.
+	if e, ok := s.byID[p.exe]; ok {
+		if id, err := idOf(e.name); err == nil && id == p.exe {
+			add(e.entry)
+		}
+	}
+	var named []int
+	if i, ok := s.byPath[p.image]; ok {
+		named = append(named, i)
+	}
+	for _, e := range s.trees {
+		if strings.HasPrefix(p.image, e.name) {
+			named = append(named, e.entry)
+		}
+	}
+	for _, e := range s.globs {
+		if ok, err := path.Match(e.name, p.image); err == nil && ok {
+			named = append(named, e.entry)
+		}
+	}
+	if len(named) == 0 {
+		return hits, nil
+	}
+	mnt, err := p.mountNamespace()
+	if err != nil {
+		return nil, p.lost("mount namespace", err)
+	}
+	if mnt == own.mnt {
+		for _, i := range named {
+			add(i)
+		}
+	}
+	return hits, nil
+}
+
+func idOf(name string) (fileID, error) {
+	var st unix.Stat_t
+	if err := unix.Stat(name, &st); err != nil {
+		return fileID{}, err
+	}
+	return fileID{st.Dev, st.Ino}, nil //nolint:unconvert // widths differ between ports
+}

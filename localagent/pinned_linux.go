@@ -1,0 +1,318 @@
+package localagent
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// pfKthread is PF_KTHREAD of the kernel's task flags (field 9 of /proc/PID/stat, proc_pid_stat(5)).
+	pfKthread = 0x200000
+	// userHZ is the unit of start times in /proc, fixed at 100 on every Linux port Go runs on.
+	userHZ = 100
+	// maxPID is the kernel's PID_MAX_LIMIT on 64-bit machines (proc_sys_kernel(5)).
+	maxPID = 1 << 22
+	// deletedMark ends the exe link of a process whose image has no name any more (proc_pid_exe(5)).
+	deletedMark = " (deleted)"
+)
+
+// fileID names a file on this machine for as long as it exists.
+type fileID struct {
+	dev, ino uint64
+}
+
+// pinned is one process held by a pidfd and by its directory in /proc: both keep naming it when its number is
+// given to another process.
+type pinned struct {
+	pid, ppid int
+	pidfd     int
+	dir       int
+	file      *os.File // owns pidfd once somebody waits for the exit
+	start     uint64
+	kthread   bool
+	// image is the path of the executable without the mark of deleted files, exe its identity and exeLink
+	// where in dir it is found.
+	image   string
+	deleted bool
+	exe     fileID
+	exeLink string
+}
+
+// pin opens the process and reads who it is. It returns errGone when there is none or it has ended, errThread for
+// the number of a thread and errSealed when its image must not be looked at.
+func pin(pid int) (*pinned, error) {
+	p, err := open(pid)
+	if err != nil {
+		return nil, err
+	}
+	if err := p.identify(); err != nil {
+		p.close()
+		return nil, err
+	}
+	return p, nil
+}
+
+// open pins the process without asking who it is.
+func open(pid int) (*pinned, error) {
+	fd, err := unix.PidfdOpen(pid, 0)
+	switch {
+	case errors.Is(err, unix.ESRCH):
+		return nil, errGone
+	case errors.Is(err, unix.EINVAL), errors.Is(err, unix.ENOENT):
+		return nil, errThread
+	case errors.Is(err, unix.ENOSYS):
+		return nil, errors.New("this kernel has no pidfd_open, Linux 5.3 is needed: a pid alone is never acted on")
+	case err != nil:
+		return nil, fmt.Errorf("pidfd_open %d: %w", pid, err)
+	}
+	return &pinned{pid: pid, pidfd: fd, dir: -1, exeLink: "exe"}, nil
+}
+
+func (p *pinned) close() {
+	if p.dir >= 0 {
+		_ = unix.Close(p.dir)
+	}
+	if p.file != nil {
+		_ = p.file.Close()
+		return
+	}
+	_ = unix.Close(p.pidfd)
+}
+
+func (p *pinned) identify() error {
+	if err := p.readStat(); err != nil {
+		return err
+	}
+	if !p.kthread {
+		if err := p.readImage(); err != nil {
+			return err
+		}
+	}
+	// Only a process that is still there now can have been the one the lines above read: its number was not free.
+	return p.alive()
+}
+
+func (p *pinned) readStat() error {
+	dir, err := unix.Open("/proc/"+strconv.Itoa(p.pid), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return p.lost("open /proc", err)
+	}
+	p.dir = dir
+	fd, err := unix.Openat(p.dir, "stat", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return p.lost("open stat", err)
+	}
+	var buf [1024]byte
+	n, err := unix.Read(fd, buf[:])
+	_ = unix.Close(fd)
+	if err != nil {
+		return p.lost("read stat", err)
+	}
+	st, err := parseStat(buf[:n])
+	if err != nil {
+		return fmt.Errorf("/proc/%d/stat: %w", p.pid, err)
+	}
+	p.ppid, p.start, p.kthread = st.ppid, st.start, st.flags&pfKthread != 0
+	return nil
+}
+
+func (p *pinned) readImage() error {
+	var err error
+	if p.exe, err = p.exeID(); errors.Is(err, unix.ENOENT) && !p.ended() {
+		// The first thread has ended and others go on: they still know the image. Without others the process has
+		// given back its memory and only its exit is left to be told.
+		if p.exeLink, err = p.otherThread(); errors.Is(err, unix.ENOENT) {
+			return errGone
+		} else if err == nil {
+			p.exe, err = p.exeID()
+		}
+	}
+	if err != nil {
+		return p.lost("look at exe", err)
+	}
+	link, err := p.readlink(p.exeLink)
+	if err != nil {
+		return p.lost("read exe", err)
+	}
+	p.image, p.deleted = strings.CutSuffix(link, deletedMark)
+	return nil
+}
+
+// lost turns an error of reading /proc into errGone when the reason is that the process has ended.
+func (p *pinned) lost(doing string, err error) error {
+	if errors.Is(err, unix.ESRCH) || p.ended() {
+		return errGone
+	}
+	if errors.Is(err, unix.ENOENT) && p.alive() != nil {
+		return errGone
+	}
+	if errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM) {
+		return fmt.Errorf("%s of process %d: %w: %w", doing, p.pid, err, errSealed)
+	}
+	return fmt.Errorf("%s of process %d: %w", doing, p.pid, err)
+}
+
+// alive returns errGone when the process behind the pidfd is gone.
+func (p *pinned) alive() error {
+	if err := unix.PidfdSendSignal(p.pidfd, 0, nil, 0); errors.Is(err, unix.ESRCH) {
+		return errGone
+	} else if err != nil && !errors.Is(err, unix.EPERM) {
+		return fmt.Errorf("pidfd_send_signal %d: %w", p.pid, err)
+	}
+	return nil
+}
+
+// ended reports whether all threads have exited; a zombie nobody has waited for counts as ended.
+func (p *pinned) ended() bool { return readable(p.pidfd) }
+
+// exeID reads the identity of the image as it is at this moment.
+func (p *pinned) exeID() (fileID, error) {
+	var st unix.Stat_t
+	if err := unix.Fstatat(p.dir, p.exeLink, &st, 0); err != nil {
+		return fileID{}, err
+	}
+	return fileID{st.Dev, st.Ino}, nil //nolint:unconvert // widths differ between ports
+}
+
+func (p *pinned) otherThread() (string, error) {
+	fd, err := unix.Openat(p.dir, "task", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return "", err
+	}
+	d := os.NewFile(uintptr(fd), "task")
+	defer func() { _ = d.Close() }()
+	names, err := d.Readdirnames(-1)
+	if err != nil {
+		return "", err
+	}
+	for _, tid := range names {
+		link := "task/" + tid + "/exe"
+		if _, err := p.readlink(link); err == nil {
+			return link, nil
+		}
+	}
+	return "", unix.ENOENT
+}
+
+func (p *pinned) readlink(name string) (string, error) {
+	var buf [unix.PathMax + len(deletedMark)]byte
+	n, err := unix.Readlinkat(p.dir, name, buf[:])
+	if err != nil {
+		return "", err
+	}
+	return string(buf[:n]), nil
+}
+
+// openExe opens the image itself, also when its name is gone or belongs to another file.
+func (p *pinned) openExe() (*os.File, error) {
+	fd, err := unix.Openat(p.dir, p.exeLink, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), p.image), nil
+}
+
+// signal sends to the pinned process unless it runs another image than the one that was identified.
+func (p *pinned) signal(sig unix.Signal) error {
+	if id, err := p.exeID(); err != nil {
+		return p.lost("look at exe", err)
+	} else if id != p.exe {
+		return errChanged
+	}
+	return p.send(sig)
+}
+
+func (p *pinned) send(sig unix.Signal) error {
+	err := unix.PidfdSendSignal(p.pidfd, sig, nil, 0)
+	switch {
+	case errors.Is(err, unix.ESRCH):
+		return errGone
+	case errors.Is(err, unix.EPERM):
+		return fmt.Errorf("signal process %d: %w: the agent needs root or CAP_KILL", p.pid, err)
+	case err != nil:
+		return fmt.Errorf("signal process %d: %w", p.pid, err)
+	default:
+		return nil
+	}
+}
+
+// waitExit blocks until the process has exited, the deadline passes or ctx ends, and reports whether it has.
+// It parks the goroutine in the runtime's poller and keeps no thread.
+func (p *pinned) waitExit(ctx context.Context, deadline time.Time) bool {
+	if p.ended() {
+		return true
+	}
+	if p.file == nil {
+		if err := unix.SetNonblock(p.pidfd, true); err != nil {
+			return false
+		}
+		p.file = os.NewFile(uintptr(p.pidfd), "pidfd")
+	}
+	if err := p.file.SetReadDeadline(deadline); err != nil {
+		return false
+	}
+	stop := context.AfterFunc(ctx, func() { _ = p.file.SetReadDeadline(time.Unix(1, 0)) })
+	defer stop()
+	rc, err := p.file.SyscallConn()
+	if err != nil {
+		return false
+	}
+	if err := rc.Read(func(fd uintptr) bool { return readable(int(fd)) }); err != nil {
+		return p.ended()
+	}
+	return true
+}
+
+func readable(fd int) bool {
+	for {
+		fds := [1]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}} //nolint:gosec // descriptors are small
+		n, err := unix.Poll(fds[:], 0)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		return err == nil && n == 1 && fds[0].Revents&unix.POLLIN != 0
+	}
+}
+
+type procStat struct {
+	ppid         int
+	flags, start uint64
+}
+
+// parseStat reads /proc/PID/stat from behind the last parenthesis, because the name before it is chosen by the
+// process and may hold anything (proc_pid_stat(5)).
+func parseStat(b []byte) (procStat, error) {
+	i := bytes.LastIndexByte(b, ')')
+	if i < 0 {
+		return procStat{}, errors.New("no process name in it")
+	}
+	var st procStat
+	field := 3
+	for f := range bytes.FieldsSeq(b[i+1:]) {
+		var err error
+		switch field {
+		case 4:
+			st.ppid, err = strconv.Atoi(string(f))
+		case 9:
+			st.flags, err = strconv.ParseUint(string(f), 10, 64)
+		case 22:
+			st.start, err = strconv.ParseUint(string(f), 10, 64)
+			if err == nil {
+				return st, nil
+			}
+		}
+		if err != nil {
+			return procStat{}, fmt.Errorf("field %d: %w", field, err)
+		}
+		field++
+	}
+	return procStat{}, fmt.Errorf("it has %d fields, 22 are needed", field-1)
+}

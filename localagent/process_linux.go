@@ -1,0 +1,128 @@
+package localagent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/shirou/gopsutil/v3/common"
+	"github.com/shirou/gopsutil/v3/process"
+	"golang.org/x/sys/unix"
+
+	"github.com/edr-bridge/edr-bridge/bridge"
+)
+
+type processSignal = unix.Signal
+
+const (
+	sigTerm processSignal = unix.SIGTERM
+	sigKill processSignal = unix.SIGKILL
+)
+
+// fileKey changes whenever the content of a file can have changed: ctime cannot be set by programs (inode(7)).
+type fileKey struct {
+	fileID
+	size         int64
+	mtime, ctime unix.Timespec
+}
+
+func keyOf(f *os.File) (fileKey, int64, error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil { //nolint:gosec // descriptors are small
+		return fileKey{}, 0, fmt.Errorf("stat: %w", err)
+	}
+	return fileKey{fileID{st.Dev, st.Ino}, st.Size, st.Mtim, st.Ctim}, st.Size, nil //nolint:unconvert // widths differ between ports
+}
+
+// candidates returns every process that may fulfil the criteria. gopsutil lists the numbers; the image is read by
+// one readlink each, because asking gopsutil for it costs ten times as much.
+func candidates(ctx context.Context, c *criteria) ([]int, error) {
+	// HOST_PROC in the environment would make gopsutil list another machine's processes.
+	ctx = context.WithValue(ctx, common.EnvKey, common.EnvMap{common.HostProcEnvKey: "/proc"})
+	all, err := process.PidsWithContext(ctx)
+	if err != nil {
+		return nil, err
+	}
+	found := make([]int, 0, 16)
+	buf := make([]byte, unix.PathMax+len(deletedMark))
+	for _, pid := range all {
+		n, err := unix.Readlink("/proc/"+strconv.Itoa(int(pid))+"/exe", buf)
+		switch {
+		case err == nil:
+			if c.maybe(string(buf[:n])) {
+				found = append(found, int(pid))
+			}
+		case errors.Is(err, unix.ENOENT) && threaded(int(pid)), errors.Is(err, os.ErrPermission):
+			// Either the first thread has ended, or this agent may not look: pinning tells which.
+			found = append(found, int(pid))
+		}
+	}
+	return found, nil
+}
+
+// maybe sorts out what cannot match by a glance at the exe link.
+func (c *criteria) maybe(link string) bool {
+	if len(c.paths) == 0 {
+		return true
+	}
+	image := strings.TrimSuffix(link, deletedMark)
+	for _, p := range c.paths {
+		// A process with a root directory of its own is linked as root + path.
+		if c.same(image, p) || len(image) > len(p) && c.same(image[len(image)-len(p):], p) {
+			return true
+		}
+	}
+	_, script := interpreterOf(image)
+	return script
+}
+
+func (c *criteria) same(a, b string) bool {
+	return a == b || !c.exact && strings.EqualFold(a, b)
+}
+
+// threaded reports whether the process has more threads than its first one: the directory counts one link each
+// besides its own two (proc_pid_task(5)). Threads of the kernel have no image either, but only one thread.
+func threaded(pid int) bool {
+	var st unix.Stat_t
+	err := unix.Stat("/proc/"+strconv.Itoa(pid)+"/task", &st)
+	return err == nil && st.Nlink > 3
+}
+
+func checkPID(pid int) error {
+	switch {
+	case pid < 1 || pid > maxPID:
+		return refuse(bridge.ReasonInvalid, "pid %d is no process id: 1 to %d are", pid, maxPID)
+	case pid == 1:
+		return refuse(bridge.ReasonProtectedProcess, "process 1 is protected: the machine ends with it")
+	case pid == os.Getpid():
+		return refuse(bridge.ReasonProtectedProcess, "process %d is protected: it is this agent", pid)
+	default:
+		return nil
+	}
+}
+
+// checkPIDRange refuses numbers this machine never gives to a process (proc_sys_kernel(5)).
+func checkPIDRange(pid int) error {
+	b, err := os.ReadFile("/proc/sys/kernel/pid_max")
+	if err != nil {
+		return nil //nolint:nilerr // without the limit the number is simply one of a process that is gone
+	}
+	if limit, err := strconv.Atoi(strings.TrimSpace(string(b))); err == nil && pid > limit {
+		return refuse(bridge.ReasonInvalid, "pid %d is no process id: the limit of this machine is %d", pid, limit)
+	}
+	return nil
+}
+
+// startedAt turns ticks since boot into wall-clock time; it is good to about 20 ms.
+func startedAt(start uint64, now time.Time) time.Time {
+	var ts unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts); err != nil {
+		return time.Time{}
+	}
+	boot := now.Add(-time.Duration(ts.Nano()))
+	return boot.Add(time.Duration(start) * time.Second / userHZ).UTC() //nolint:gosec // ticks since boot fit for centuries
+}

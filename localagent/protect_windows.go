@@ -1,0 +1,184 @@
+package localagent
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/windows"
+
+	"github.com/edr-bridge/edr-bridge/bridge"
+)
+
+// protection is one entry of the never-touch table. Images are paths below a folder of the system, trees when they
+// end in a separator; no entry goes by a name alone.
+type protection struct {
+	name, why string
+	folder    func() (string, error)
+	images    []string
+}
+
+// protections is the never-touch table. Settings add to it, nothing takes from it. Besides, whatever the system
+// itself calls critical is protected (IsProcessCritical of processthreadsapi.h).
+func protections() []protection {
+	system := windows.GetSystemDirectory
+	return []protection{
+		{"system process", "the machine stops without it", system, []string{
+			"csrss.exe", "wininit.exe", "winlogon.exe", "services.exe", "lsass.exe", "lsaiso.exe", "smss.exe", "svchost.exe", "fontdrvhost.exe",
+		}},
+		{"Kaspersky agent", "it protects this machine", programFiles(windows.FOLDERID_ProgramFilesX86), []string{`Kaspersky Lab\`, `Kaspersky\`}},
+		{"Kaspersky agent", "it protects this machine", programFiles(windows.FOLDERID_ProgramFiles), []string{`Kaspersky Lab\`, `Kaspersky\`}},
+		{"guest agent", "the hypervisor manages this machine through it", programFiles(windows.FOLDERID_ProgramFiles), []string{`VMware\VMware Tools\`, `Qemu-ga\`}},
+	}
+}
+
+func programFiles(id *windows.KNOWNFOLDERID) func() (string, error) {
+	return func() (string, error) { return windows.KnownFolderPath(id, 0) }
+}
+
+func (e *protection) covers(image string) (bool, error) {
+	folder, err := e.folder()
+	if err != nil {
+		return false, fmt.Errorf("%s: %w", e.name, err)
+	}
+	for _, name := range e.images {
+		full := filepath.Join(folder, name)
+		if strings.HasSuffix(name, `\`) {
+			full += `\`
+			if len(image) > len(full) && strings.EqualFold(image[:len(full)], full) {
+				return true, nil
+			}
+		} else if strings.EqualFold(image, full) {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// protected returns why the pinned process must not be ended, or ReasonNone; an error means that it cannot be told,
+// and then nothing may be done.
+func (a *Agent) protected(p *pinned) (bridge.Reason, string, error) {
+	own, err := a.own.get()
+	if err != nil {
+		return bridge.ReasonNone, "", err
+	}
+	switch start, ancestor := own.ancestors[uint32(p.pid)]; { //nolint:gosec // checkPID bounds it
+	case p.pid == os.Getpid():
+		return bridge.ReasonProtectedProcess, "self: it is this agent", nil
+	case ancestor && start == p.start:
+		return bridge.ReasonProtectedProcess, "ancestor: this agent was started by it", nil
+	case strings.EqualFold(p.image, own.image):
+		return bridge.ReasonProtectedProcess, "own program: it runs the program of this agent", nil
+	}
+	critical, err := isCritical(p.handle)
+	if err != nil {
+		return bridge.ReasonNone, "", err
+	}
+	if critical {
+		return bridge.ReasonProtectedProcess, "critical process: the system stops when it ends", nil
+	}
+	for _, e := range protections() {
+		hit, err := e.covers(p.image)
+		if err != nil {
+			return bridge.ReasonNone, "", err
+		}
+		if hit {
+			return bridge.ReasonProtectedProcess, e.name + ": " + e.why, nil
+		}
+	}
+	if a.cfg.ProtectedPIDs != nil && slices.Contains(a.cfg.ProtectedPIDs(), p.pid) {
+		return bridge.ReasonProtectedProcess, "own service: the bridge depends on it", nil
+	}
+	if a.cfg.Protected != nil {
+		if reason, why := a.cfg.Protected(p.image); reason != bridge.ReasonNone {
+			return reason, why, nil
+		}
+	}
+	return bridge.ReasonNone, "", nil
+}
+
+// isCritical asks the system. Source: learn.microsoft.com, IsProcessCritical, Windows 8.1 and later.
+func isCritical(h windows.Handle) (bool, error) {
+	var critical int32
+	proc := windows.NewLazySystemDLL("kernel32.dll").NewProc("IsProcessCritical")
+	if err := proc.Find(); err != nil {
+		return false, fmt.Errorf("ask whether the process is critical: %w", err)
+	}
+	ok, _, err := proc.Call(uintptr(h), uintptr(unsafe.Pointer(&critical))) //nolint:gosec // an out parameter
+	if ok == 0 {
+		return false, fmt.Errorf("ask whether the process is critical: %w", err)
+	}
+	return critical != 0, nil
+}
+
+type ownFacts struct {
+	image     string
+	ancestors map[uint32]uint64
+}
+
+// onceFacts reads ownFacts when they are first needed. Its zero value is ready.
+type onceFacts struct {
+	// mu guards facts.
+	mu    sync.Mutex
+	facts *ownFacts
+}
+
+func (o *onceFacts) get() (*ownFacts, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.facts != nil {
+		return o.facts, nil
+	}
+	image, err := os.Executable()
+	if err != nil {
+		return nil, fmt.Errorf("own program: %w", err)
+	}
+	f := &ownFacts{image: image, ancestors: make(map[uint32]uint64)}
+	parents := make(map[uint32]uint32)
+	if err := eachProcess(func(e *windows.ProcessEntry32) bool { parents[e.ProcessID] = e.ParentProcessID; return true }); err != nil {
+		return nil, err
+	}
+	child := ^uint64(0)
+	for pid := parents[uint32(os.Getpid())]; pid > 4; pid = parents[pid] { //nolint:gosec // a process id
+		p, err := pin(int(pid))
+		if err != nil {
+			break
+		}
+		start := p.start
+		p.close()
+		// A parent is older than its child, else its number was given away.
+		if start > child {
+			break
+		}
+		f.ancestors[pid], child = start, start
+	}
+	o.facts = f
+	return f, nil
+}
+
+// imageTable is empty: images are compared by path, which the system keeps from being replaced while they run.
+type imageTable struct{}
+
+func (*imageTable) refresh(time.Time) {}
+
+func (*imageTable) refreshIfOld(time.Time) {}
+
+// Probe looks for what the agent needs from the machine and answers for each. It changes nothing.
+func (a *Agent) Probe(context.Context) []Capability {
+	admin := Capability{Name: "administrator", OK: windows.GetCurrentProcessToken().IsElevated(), Detail: "runs with elevated rights"}
+	if !admin.OK {
+		admin.Detail = "does not run as SYSTEM or administrator: only own processes can be ended"
+	}
+	list := Capability{Name: "processes", OK: true, Detail: "processes can be listed"}
+	if err := eachProcess(func(*windows.ProcessEntry32) bool { return false }); err != nil {
+		list.OK, list.Detail = false, err.Error()
+	}
+	filter := Capability{Name: "packet filter", Detail: errNoFilter.Error()}
+	return []Capability{admin, list, filter}
+}

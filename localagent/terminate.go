@@ -1,0 +1,305 @@
+package localagent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/edr-bridge/edr-bridge/bridge"
+)
+
+// maxRounds is how often the agent looks for processes by path or digest: those that forked while it looked are
+// found in the next round.
+const maxRounds = 4
+
+// errChanged says that the process runs another image than a moment ago.
+var errChanged = errors.New("the process has begun to run another image")
+
+// plan is what one look over all processes found.
+type plan struct {
+	targets []*pinned
+	// names tells what each target was matched by.
+	names []string
+	// kept names the matches that must not be ended, reason is the first one's.
+	kept   []string
+	reason bridge.Reason
+	// unseen names the processes that the agent could not look at.
+	unseen []string
+}
+
+func (pl *plan) close() {
+	for _, p := range pl.targets {
+		p.close()
+	}
+}
+
+func (pl *plan) keep(r bridge.Reason, text string) {
+	if pl.reason == bridge.ReasonNone {
+		pl.reason = r
+	}
+	pl.kept = append(pl.kept, text)
+}
+
+func (a *Agent) terminate(ctx context.Context, o bridge.Order, t bridge.TerminateProcess) (bridge.Receipt, error) {
+	c, err := newCriteria(t)
+	if err != nil {
+		return bridge.Receipt{}, err
+	}
+	switch {
+	case o.Subject.PID != 0:
+		return a.terminateSubject(ctx, o.Subject, &c)
+	case c.empty():
+		return bridge.Receipt{}, refuse(bridge.ReasonInvalid, "name the process by pid with start time and path, by path or by digest")
+	default:
+		return a.terminateMatching(ctx, &c)
+	}
+}
+
+// terminateSubject ends the one process an order is about.
+func (a *Agent) terminateSubject(ctx context.Context, s bridge.Process, c *criteria) (bridge.Receipt, error) {
+	if err := checkPID(s.PID); err != nil {
+		return bridge.Receipt{}, err
+	}
+	if s.Start == 0 || s.Path == "" {
+		return bridge.Receipt{}, refuse(bridge.ReasonInvalid, "process %d is named without start time and path: a pid alone is never acted on", s.PID)
+	}
+	p, err := pin(s.PID)
+	if errors.Is(err, errGone) {
+		if err := checkPIDRange(s.PID); err != nil {
+			return bridge.Receipt{}, err
+		}
+		return a.gone(s), nil
+	}
+	if err != nil {
+		return bridge.Receipt{}, pinVerdict(s.PID, err)
+	}
+	pl := plan{targets: []*pinned{p}, names: []string{p.image}}
+	defer pl.close()
+	if p.start != s.Start {
+		return bridge.Receipt{}, refuse(bridge.ReasonProcessChanged, "process %d started at tick %d, the order means the one of tick %d: the pid was used again", s.PID, p.start, s.Start)
+	}
+	// The never-touch table comes before the image is compared: a kernel thread has none.
+	if reason, why, err := a.protected(p); err != nil {
+		return bridge.Receipt{}, hopeless("protections of process %d: %w", s.PID, err)
+	} else if reason != bridge.ReasonNone {
+		return bridge.Receipt{}, refuse(reason, "process %d (%s) is protected: %s", s.PID, shown(p.image), why)
+	}
+	if !p.goesBy(s.Path) {
+		return bridge.Receipt{}, refuse(bridge.ReasonProcessChanged, "process %d runs %s, the order means %s", s.PID, shown(p.image), shown(s.Path))
+	}
+	if !c.empty() {
+		name, err := a.matches(ctx, p, c)
+		if err != nil {
+			return bridge.Receipt{}, a.matchVerdict(ctx, p, err)
+		}
+		if name == "" {
+			return bridge.Receipt{}, refuse(bridge.ReasonProcessChanged, "process %d (%s) does not fulfil the path or digests of the task", s.PID, shown(p.image))
+		}
+	}
+	if a.cfg.DryRun {
+		return dryRun("would have ended "+p.String(), nil), nil
+	}
+	if err := stopped(ctx, "not begun"); err != nil {
+		return bridge.Receipt{}, err
+	}
+	res := a.end(ctx, &pl)
+	if len(res.changed) > 0 {
+		return bridge.Receipt{}, refuse(bridge.ReasonProcessChanged, "process %d has just begun to run another image", s.PID)
+	}
+	return res.receipt(ctx, nil)
+}
+
+// terminateMatching ends every process that fulfils the criteria. No match is done, so that an order that comes
+// twice is not an error the second time.
+func (a *Agent) terminateMatching(ctx context.Context, c *criteria) (bridge.Receipt, error) {
+	var total result
+	for round := range maxRounds {
+		pl, err := a.plan(ctx, c)
+		if err != nil {
+			if len(total.ended) > 0 {
+				return bridge.Receipt{}, undecided("%s; then: %w", total.summary(), err)
+			}
+			return bridge.Receipt{}, err
+		}
+		if len(pl.targets) == 0 || a.cfg.DryRun {
+			r, err := a.settled(ctx, pl, &total)
+			pl.close()
+			return r, err
+		}
+		if err := stopped(ctx, "not begun"); err != nil && round == 0 {
+			pl.close()
+			return bridge.Receipt{}, err
+		}
+		total.add(a.end(ctx, pl))
+		pl.close()
+		if len(total.denied) > 0 || len(total.running) > 0 {
+			return total.receipt(ctx, pl.kept)
+		}
+	}
+	return bridge.Receipt{}, undecided("%s, but processes with that image keep coming back: end what starts them", total.summary())
+}
+
+// settled turns a look that found nothing more to end into the receipt.
+func (a *Agent) settled(ctx context.Context, pl *plan, total *result) (bridge.Receipt, error) {
+	if a.cfg.DryRun && len(pl.targets) > 0 {
+		names := make([]string, len(pl.targets))
+		for i, p := range pl.targets {
+			names[i] = p.String()
+		}
+		return dryRun("would have ended "+list(names), pl.kept), nil
+	}
+	if len(total.ended)+len(total.left) > 0 {
+		return total.receipt(ctx, pl.kept)
+	}
+	if len(pl.kept) > 0 {
+		return bridge.Receipt{}, refuse(pl.reason, "protected: %s", list(pl.kept))
+	}
+	if len(pl.unseen) > 0 {
+		return bridge.Receipt{}, hopeless("no process matched, but %s could not be looked at: %w", list(pl.unseen), errSealed)
+	}
+	if a.cfg.DryRun {
+		return dryRun("no process matched", nil), nil
+	}
+	return bridge.Receipt{State: bridge.StateDone, Detail: "no process matched"}, nil
+}
+
+// plan pins every process that fulfils the criteria and sorts out the protected ones. More than MaxTargets are an
+// error: nothing of such an order is carried out.
+func (a *Agent) plan(ctx context.Context, c *criteria) (_ *plan, err error) {
+	pids, err := candidates(ctx, c)
+	if err != nil {
+		if v, ok := errors.AsType[*verdict](err); ok {
+			return nil, v
+		}
+		return nil, untouched("list processes: %w", err)
+	}
+	pl := &plan{}
+	defer func() {
+		if err != nil {
+			pl.close()
+		}
+	}()
+	count := 0
+	for _, pid := range pids {
+		if err := stopped(ctx, "look for processes"); err != nil {
+			return nil, err
+		}
+		found, err := a.consider(ctx, pl, pid, c, count < a.cfg.MaxTargets)
+		if err != nil {
+			return nil, err
+		}
+		if found {
+			count++
+		}
+	}
+	if count > a.cfg.MaxTargets {
+		return nil, refuse(bridge.ReasonInvalid, "%d processes match, one order may end %d (max_targets): nothing was ended", count, a.cfg.MaxTargets)
+	}
+	return pl, nil
+}
+
+// consider adds the process to the plan when it fulfils the criteria and reports whether it is to be ended.
+func (a *Agent) consider(ctx context.Context, pl *plan, pid int, c *criteria, keep bool) (bool, error) {
+	p, err := pin(pid)
+	if err != nil {
+		if errors.Is(err, errGone) || errors.Is(err, errThread) {
+			return false, nil
+		}
+		if errors.Is(err, errSealed) {
+			if checkPID(pid) == nil {
+				pl.unseen = append(pl.unseen, fmt.Sprintf("pid %d", pid))
+			}
+			return false, nil
+		}
+		return false, hopeless("look at process %d: %w", pid, err)
+	}
+	taken := false
+	defer func() {
+		if !taken {
+			p.close()
+		}
+	}()
+	name, err := a.matches(ctx, p, c)
+	if err != nil {
+		if p.ended() {
+			return false, nil
+		}
+		return false, a.matchVerdict(ctx, p, err)
+	}
+	if name == "" {
+		return false, nil
+	}
+	reason, why, err := a.protected(p)
+	if err != nil {
+		return false, hopeless("protections of process %d: %w", pid, err)
+	}
+	if reason != bridge.ReasonNone {
+		pl.keep(reason, fmt.Sprintf("%s: %s", p, why))
+		return false, nil
+	}
+	if keep {
+		taken = true
+		pl.targets, pl.names = append(pl.targets, p), append(pl.names, name)
+	}
+	return true, nil
+}
+
+// goesBy reports whether one of the names of p is path.
+func (p *pinned) goesBy(path string) bool {
+	if p.image == path {
+		return true
+	}
+	c := criteria{paths: spellings(path)}
+	for v := range p.views() {
+		if c.names(v.name) {
+			return true
+		}
+	}
+	return false
+}
+
+// String names the process for people: pid, image and start time.
+func (p *pinned) String() string {
+	return fmt.Sprintf("pid %d (%s, start %d)", p.pid, shown(p.image), p.start)
+}
+
+func (a *Agent) gone(s bridge.Process) bridge.Receipt {
+	text := fmt.Sprintf("already gone: pid %d (%s, start %d)", s.PID, shown(s.Path), s.Start)
+	if a.cfg.DryRun {
+		return dryRun(text, nil)
+	}
+	return bridge.Receipt{State: bridge.StateDone, Detail: text}
+}
+
+func dryRun(text string, kept []string) bridge.Receipt {
+	return bridge.Receipt{State: bridge.StateShadow, Detail: "dry run: " + text + keptText(kept)}
+}
+
+func keptText(kept []string) string {
+	if len(kept) == 0 {
+		return ""
+	}
+	return "; protected and left alone: " + list(kept)
+}
+
+// matchVerdict sorts an error met while comparing: the end of ctx leaves everything as it was.
+func (a *Agent) matchVerdict(ctx context.Context, p *pinned, err error) error {
+	if cause := context.Cause(ctx); cause != nil {
+		return untouched("look at process %d: %w", p.pid, cause)
+	}
+	if p.ended() {
+		return untouched("process %d ended while it was looked at", p.pid)
+	}
+	return hopeless("look at process %d: %w", p.pid, err)
+}
+
+func pinVerdict(pid int, err error) error {
+	if errors.Is(err, errThread) {
+		return refuse(bridge.ReasonInvalid, "pid %d: %w", pid, err)
+	}
+	return hopeless("look at process %d: %w", pid, err)
+}
+
+// exitDeadline is on the real clock, because the kernel's poller is.
+func (a *Agent) exitDeadline() time.Time { return time.Now().Add(a.cfg.ExitDeadline) }

@@ -1,0 +1,232 @@
+package mapping
+
+import (
+	"fmt"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/goccy/go-yaml/ast"
+
+	"github.com/edr-bridge/edr-bridge/bridge"
+)
+
+const (
+	keyRules  = "rules"
+	keyName   = "name"
+	keyMode   = "mode"
+	keyMatch  = "match"
+	keyDo     = "do"
+	keyDedupe = "dedupe"
+	keyWhen   = "when"
+	keyTests  = "tests"
+	keyBy     = "by"
+	keyFor    = "for"
+
+	keyTask    = "task"
+	keyParams  = "params"
+	keySubject = "subject"
+	keyHost    = "host"
+
+	maxRules = 2000
+	maxSteps = 32 // elements of one `do`
+)
+
+var (
+	fileKeys   = []string{keyRules}
+	ruleKeys   = []string{keyName, keyMode, keyMatch, keyDo, keyDedupe, keyWhen, keyTests}
+	stepKeys   = []string{keyTask, keyParams, keySubject, keyFor, keyHost}
+	dedupeKeys = []string{keyBy, keyFor}
+
+	ruleName = regexp.MustCompile(`^[\p{L}\p{N}][\p{L}\p{N}._-]{0,63}$`)
+)
+
+// loader compiles rule files one after the other.
+type loader struct {
+	*document
+	rules    []*rule
+	places   map[string]string // rule name → where it stands
+	rawPaths []string
+	rawIndex map[string]int
+}
+
+func newLoader() *loader {
+	return &loader{places: map[string]string{}, rawIndex: map[string]int{}}
+}
+
+// load compiles one file and returns its problems.
+func (l *loader) load(f RuleFile) []Problem {
+	l.document = newDocument(f)
+	if root := l.parse(f.Data); root != nil {
+		l.file(root)
+	}
+	return l.problems
+}
+
+func (l *loader) file(root ast.Node) {
+	entries, ok := l.entries(root, "the file", fileKeys)
+	if !ok {
+		return
+	}
+	for _, e := range entries {
+		if _, empty := e.value.(*ast.NullNode); empty {
+			continue
+		}
+		items, ok := l.items(e.value, keyRules)
+		if !ok {
+			continue
+		}
+		for _, item := range items {
+			if len(l.rules) >= maxRules {
+				l.fail(item, "more than %d rules", maxRules)
+				return
+			}
+			l.rule(item)
+		}
+	}
+}
+
+// rule compiles one rule; a rule with problems is compiled as far as it goes, so that all are found.
+func (l *loader) rule(n ast.Node) {
+	entries, ok := l.entries(n, "a rule", ruleKeys)
+	if !ok {
+		return
+	}
+	r := &rule{file: l.name, line: tokenOf(n).Position.Line, mode: bridge.ModeShadow, window: defaultWindow}
+	r.at = fmt.Sprintf("%s:%d", r.file, r.line)
+	given := map[string]bool{}
+	for _, e := range entries {
+		given[e.key] = true
+		switch e.key {
+		case keyName:
+			r.name = l.ruleName(e.value, r.at)
+		case keyMode:
+			r.mode = l.mode(e.value)
+		case keyMatch:
+			r.conditions = append(r.conditions, l.match(e.value)...)
+		case keyDo:
+			r.steps = l.steps(e.value)
+		case keyDedupe:
+			r.by, r.window = l.dedupe(e.value)
+		case keyWhen, keyTests:
+			l.failAt(e.token, "%q is not available in this version: remove it", e.key)
+		}
+	}
+	if !given[keyName] {
+		l.fail(n, "the rule has no name")
+	}
+	if !given[keyMatch] {
+		l.fail(n, "the rule has no match: write match: {} to take every alert")
+	}
+	if !given[keyDo] {
+		l.fail(n, "the rule has no do: say which tasks it asks for")
+	}
+	l.rules = append(l.rules, r)
+}
+
+func (l *loader) ruleName(n ast.Node, at string) string {
+	name, ok := l.text(n, keyName)
+	if !ok {
+		return ""
+	}
+	if !ruleName.MatchString(name) {
+		l.fail(n, "name %q must be 1 to 64 letters, digits, dots, dashes and underscores, a letter or digit first", name)
+		return ""
+	}
+	if first, taken := l.places[name]; taken {
+		l.fail(n, "rule name %q is taken by the rule at %s", name, first)
+		return name
+	}
+	l.places[name] = at
+	return name
+}
+
+func (l *loader) mode(n ast.Node) bridge.Mode {
+	word, ok := l.text(n, keyMode)
+	if !ok {
+		return bridge.ModeShadow
+	}
+	mode, err := bridge.ParseMode(word)
+	if err != nil {
+		modes := []string{string(bridge.ModeOff), string(bridge.ModeShadow), string(bridge.ModeApprove), string(bridge.ModeEnforce)}
+		l.fail(n, "%v%s", err, bridge.DidYouMean(word, modes))
+		return bridge.ModeShadow
+	}
+	return mode
+}
+
+func (l *loader) dedupe(n ast.Node) (by []ref, window time.Duration) {
+	window = defaultWindow
+	entries, ok := l.entries(n, keyDedupe, dedupeKeys)
+	if !ok {
+		return nil, window
+	}
+	for _, e := range entries {
+		switch e.key {
+		case keyBy:
+			items, ok := l.items(e.value, "by")
+			if !ok {
+				continue
+			}
+			for _, item := range items {
+				if name, ok := l.text(item, "a field of by"); ok {
+					if at, _, ok := l.factNamed(item, strings.TrimPrefix(name, alertPrefix)); ok {
+						by = append(by, at)
+					}
+				}
+			}
+		case keyFor:
+			if d, ok := l.duration(e.value, "for"); ok {
+				window = d
+				if d < 0 || d > maxFor {
+					l.fail(e.value, "for must be from 0s (no dedupe) to %s", hours(maxFor))
+				}
+			}
+		}
+	}
+	return by, window
+}
+
+func (l *loader) duration(n ast.Node, what string) (time.Duration, bool) {
+	word, ok := l.text(n, what)
+	if !ok {
+		return 0, false
+	}
+	d, err := time.ParseDuration(word)
+	if err != nil {
+		l.fail(n, "%s: %q is not a time span: write it like 30s, 10m, 4h or 1h30m (a day is 24h)", what, word)
+		return 0, false
+	}
+	return d, true
+}
+
+func hours(d time.Duration) string { return fmt.Sprintf("%dh", int(d.Hours())) }
+
+// factNamed resolves the name of a fact as rules write it and notes unknown names at n.
+func (l *loader) factNamed(n ast.Node, name string) (ref, kind, bool) {
+	if path, ok := strings.CutPrefix(name, rawPrefix); ok {
+		if !isRawPath(path) {
+			l.fail(n, "%q names no place in a document: %s", name, rawAdvice)
+			return ref{}, 0, false
+		}
+		index, known := l.rawIndex[path]
+		if !known {
+			index = len(l.rawPaths)
+			l.rawIndex[path] = index
+			l.rawPaths = append(l.rawPaths, path)
+		}
+		return ref{raw: true, index: index}, kindRaw, true
+	}
+	if index := fieldNamed(name); index >= 0 {
+		return ref{index: index}, alertFields[index].kind, true
+	}
+	switch {
+	case name == "age":
+		l.fail(n, "the age of an alert is judged by the guards, not by rules")
+	case name == "raw":
+		l.fail(n, "%q is the whole document: %s", name, rawAdvice)
+	default:
+		l.fail(n, "unknown field %q%s", name, bridge.DidYouMean(strings.TrimPrefix(name, alertPrefix), fieldNames()))
+	}
+	return ref{}, 0, false
+}

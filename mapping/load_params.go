@@ -1,0 +1,177 @@
+package mapping
+
+import (
+	"encoding/json"
+	"fmt"
+	"math"
+	"reflect"
+	"strconv"
+	"strings"
+
+	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/token"
+
+	"github.com/edr-bridge/edr-bridge/bridge"
+)
+
+// reading is the params of one step while they are read.
+type reading struct {
+	task bridge.Kind
+	// names are the parameters the task has, by path of the object they stand in; shape tells their types.
+	names []string
+	shape map[string]reflect.Kind
+	// tokens and refs tell for each path ("params.path", "params[0].type") where it stands and what it refers to.
+	tokens map[string]*token.Token
+	refs   map[string]*paramRef
+}
+
+// newReading looks the names and types of a task's parameters up in its struct, so that no list of them
+// can go stale here. list says that params is a list of objects.
+func newReading(k bridge.Kind) (rd *reading, list bool, err error) {
+	zero, err := bridge.NewTask(k)
+	if err != nil {
+		return nil, false, err
+	}
+	shape := reflect.TypeOf(zero)
+	if _, ok := zero.(bridge.OnDemandScan); ok {
+		shape, list = reflect.TypeFor[bridge.ScanObject](), true
+	}
+	rd = &reading{task: k, shape: map[string]reflect.Kind{}, tokens: map[string]*token.Token{}, refs: map[string]*paramRef{}}
+	for i := range shape.NumField() {
+		name, _, _ := strings.Cut(shape.Field(i).Tag.Get("json"), ",")
+		rd.names = append(rd.names, name)
+		rd.shape[name] = shape.Field(i).Type.Kind()
+	}
+	return rd, list, nil
+}
+
+// params compiles the params of a task.
+func (l *loader) params(n ast.Node, rd *reading, list bool) (param, bool) {
+	rd.tokens[keyParams] = tokenOf(n)
+	if !list {
+		return l.paramObject(n, "params", rd)
+	}
+	items, ok := l.items(n, "params of "+string(rd.task))
+	if !ok {
+		return nil, false
+	}
+	all := paramList{}
+	for i, item := range items {
+		p, itemOK := l.paramObject(item, fmt.Sprintf("params[%d]", i), rd)
+		ok = ok && itemOK
+		all = append(all, p)
+	}
+	return all, ok
+}
+
+func (l *loader) paramObject(n ast.Node, at string, rd *reading) (param, bool) {
+	rd.tokens[at] = tokenOf(n)
+	before := len(l.problems)
+	entries, ok := l.entries(n, at, rd.names)
+	if !ok {
+		return nil, false
+	}
+	o := &paramObject{}
+	for _, e := range entries {
+		path := at + "." + e.key
+		rd.tokens[path] = tokenOf(e.value)
+		p := l.paramValue(e.value, path)
+		if p == nil {
+			continue
+		}
+		if r, ok := p.(*paramRef); ok {
+			rd.refs[path] = r
+			if rd.task == bridge.KindStartProcess && e.key != "workingFolder" {
+				l.fail(e.value, "%s of startProcess cannot come from an alert: whoever writes the alert would choose what runs", e.key)
+			}
+		}
+		o.keys, o.values = append(o.keys, e.key), append(o.values, p)
+	}
+	return o, len(l.problems) == before
+}
+
+// paramValue compiles one scalar; nil after noting a problem.
+func (l *loader) paramValue(n ast.Node, what string) param {
+	switch s := n.(type) {
+	case *ast.StringNode:
+		return l.paramText(n, s.Value)
+	case *ast.LiteralNode:
+		return l.paramText(n, s.Value.Value)
+	case *ast.BoolNode:
+		return paramLiteral(strconv.AppendBool(nil, s.Value))
+	case *ast.IntegerNode:
+		return paramLiteral(fmt.Append(nil, s.Value))
+	case *ast.FloatNode:
+		if !math.IsInf(s.Value, 0) && !math.IsNaN(s.Value) {
+			return paramLiteral(strconv.AppendFloat(nil, s.Value, 'g', -1, 64))
+		}
+	case nil, *ast.NullNode:
+		l.fail(n, `%s has no value: write "" for an empty text`, what)
+		return nil
+	}
+	l.fail(n, "%s must be text, a number, true or false, not %s", what, nodeWord(n))
+	return nil
+}
+
+// paramText compiles a text: "${…}" as a whole is a reference, "$${" stands for "${", anything else with
+// "${" in it is an error, because a value is never spliced into a text.
+func (l *loader) paramText(n ast.Node, text string) param {
+	body, opens := strings.CutPrefix(text, "${")
+	body, closes := strings.CutSuffix(body, "}")
+	if opens && closes && !strings.Contains(body, "${") {
+		return l.reference(n, body)
+	}
+	if strings.Contains(strings.ReplaceAll(text, "$${", ""), "${") {
+		l.fail(n, "${…} must be the whole value, because values of an alert are never put into a text (write $${ for the characters ${)")
+		return nil
+	}
+	return paramLiteral(quoteJSON(strings.ReplaceAll(text, "$${", "${")))
+}
+
+// reference compiles what stands between ${ and }: a fact, or "fact ?: literal" with a JSON literal.
+func (l *loader) reference(n ast.Node, body string) param {
+	name, literal, hasDefault := strings.Cut(body, "?:")
+	name = strings.TrimPrefix(strings.TrimSpace(name), alertPrefix)
+	at, k, ok := l.factNamed(n, name)
+	if !ok {
+		return nil
+	}
+	if k == kindTime {
+		l.fail(n, "the time of an alert cannot be a parameter")
+		return nil
+	}
+	r := &paramRef{name: name, ref: at, kind: k}
+	if !hasDefault {
+		return r
+	}
+	r.otherwise = []byte(strings.TrimSpace(literal))
+	var scalar any
+	err := json.Unmarshal(r.otherwise, &scalar)
+	switch scalar.(type) {
+	case string, float64, bool:
+	default:
+		err = fmt.Errorf("not a scalar")
+	}
+	if err != nil {
+		l.fail(n, `the value behind ?: must be a text in double quotes, a number, true or false: ${%s ?: ""}`, name)
+		return nil
+	}
+	return r
+}
+
+// sample returns JSON of the type the reference yields, as the parameter at path could get it. With
+// defaults set it is what stands behind ?:, where that is given.
+func (rd *reading) sample(path string, r *paramRef, defaults bool) []byte {
+	if defaults && r.otherwise != nil {
+		return r.otherwise
+	}
+	name := path[strings.LastIndexByte(path, '.')+1:]
+	switch {
+	case r.kind == kindPID || r.kind == kindTicks || r.kind == kindRaw && rd.shape[name] == reflect.Int:
+		return []byte("1")
+	case r.kind == kindRaw && rd.shape[name] == reflect.Bool:
+		return []byte("true")
+	default:
+		return []byte(`"/sample"`)
+	}
+}
