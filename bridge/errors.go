@@ -68,6 +68,14 @@ func reasonOf(err error) Reason {
 	return ReasonNone
 }
 
+// causeText is what an executor saw, without the class that only this program needs.
+func causeText(err error) string {
+	if ee, ok := errors.AsType[*ExecError](err); ok && ee.Err != nil {
+		return ee.Err.Error()
+	}
+	return err.Error()
+}
+
 var (
 	// ErrClosed ends a source for good: there will be no more deliveries.
 	ErrClosed = errors.New("source closed")

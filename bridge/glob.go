@@ -104,8 +104,38 @@ type reading struct {
 }
 
 // readings returns the readings of a path. A POSIX path has two, because a Windows host takes /Windows for a
-// folder of its current drive and drops dots, spaces and streams at the end of names.
+// folder of its current drive and drops dots, spaces and streams at the end of names. A Windows path that
+// goes through a second name of a folder is also read with the first one.
 func readings(path string) []reading {
+	all := plainReadings(path)
+	for _, r := range all {
+		if r.windows {
+			if other, ok := withoutAlias(r.segments); ok {
+				all = append(all, reading{windows: true, drive: r.drive, segments: other})
+			}
+		}
+	}
+	return all
+}
+
+// withoutAlias replaces the folders every Windows has two names for, by links or by redirection.
+func withoutAlias(segments []string) ([]string, bool) {
+	changed := false
+	for _, alias := range [...]struct{ from, to []string }{
+		{[]string{"documents and settings"}, []string{"users"}},
+		{[]string{"users", "all users"}, []string{"programdata"}},
+		{[]string{"programdata", "application data"}, []string{"programdata"}},
+		{[]string{"windows", "sysnative"}, []string{"windows", "system32"}},
+	} {
+		for len(segments) >= len(alias.from) && slices.Equal(segments[:len(alias.from)], alias.from) {
+			segments = slices.Concat(alias.to, segments[len(alias.from):])
+			changed = true
+		}
+	}
+	return segments, changed
+}
+
+func plainReadings(path string) []reading {
 	if windowsLike(path) {
 		normal := NormalPath(path)
 		if !hasDrive(normal) {
@@ -134,11 +164,10 @@ func (g pathGlob) knows(r reading) bool {
 	return g.windows && (g.drive == "?:" || r.drive == "" || g.drive == r.drive)
 }
 
-// segment reports whether pattern segment i fits a name. A DOS 8.3 name fits everything, because only the
-// host's disk tells which long name it stands for.
+// segment reports whether pattern segment i fits a name, or a name that a DOS 8.3 name may stand for.
 func (g pathGlob) segment(i int, r reading, name string) bool {
 	if r.windows {
-		return isShortName(name) || globMatch(g.folded[i], name)
+		return globMatch(g.folded[i], name) || isShortName(name) && mayShorten(g.folded[i], name)
 	}
 	return globMatch(g.segments[i], name)
 }

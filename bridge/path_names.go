@@ -54,3 +54,31 @@ func isShortName(segment string) bool {
 	return ok && start != "" && number != "" && strings.Trim(number, "0123456789") == "" &&
 		utf8.RuneCountInString(stem) <= 8 && utf8.RuneCountInString(ending) <= 3
 }
+
+// mayShorten reports whether Windows may have made the 8.3 name from a long name that fits the pattern, both
+// in lower case: from its first six characters, or after some collisions from two and four hex digits of a
+// hash, without spaces and dots and with _ for what DOS does not know. Where it cannot tell it says yes.
+func mayShorten(pattern, short string) bool {
+	long, _, open := strings.Cut(strings.ReplaceAll(pattern, "?", "*"), "*")
+	long = strings.NewReplacer(" ", "", "+", "_", ",", "_", ";", "_", "=", "_", "[", "_", "]", "_").Replace(long)
+	if i := strings.LastIndexByte(long, '.'); i > 0 && !open {
+		long = long[:i]
+	}
+	long = strings.ReplaceAll(long, ".", "")
+	start, _, _ := strings.Cut(short, "~")
+	if !isASCII(long) || !isASCII(start) {
+		return true
+	}
+	if open || len(start) < len(long) {
+		long = long[:min(len(long), len(start))]
+	}
+	if strings.HasPrefix(start, long) {
+		return true
+	}
+	hash := len(start) - 4
+	return 0 < hash && hash <= 2 && strings.Trim(start[hash:], "0123456789abcdef") == "" && strings.HasPrefix(start, long[:min(hash, len(long))])
+}
+
+func isASCII(s string) bool {
+	return strings.IndexFunc(s, func(r rune) bool { return r >= utf8.RuneSelf }) < 0
+}

@@ -155,7 +155,7 @@ func (a *attempt) failed(err error) phase {
 		if reason != ReasonNone && a.o.Attempts == 0 || refusal(reason) {
 			state = StateRefused
 		}
-		a.end(state, reason, err.Error())
+		a.end(state, reason, causeText(err))
 		return stepStopped
 	case Unreachable:
 		if a.o.Executor == ExecutorKSC && a.cfg.Router.CanFallBack(a.o) {
@@ -188,7 +188,7 @@ func refusal(r Reason) bool {
 // fallBack hands an order KSC never saw to the local executor.
 func (a *attempt) fallBack(err error) phase {
 	a.o.Executor, a.o.Intent = ExecutorLocal, Intent{}
-	if a.o.State == StateSending && !a.move(StateQueued, ReasonUnreachable, "KSC unreachable, taken over by the local agent: "+err.Error()) {
+	if a.o.State == StateSending && !a.move(StateQueued, ReasonUnreachable, "KSC unreachable, taken over by the local agent: "+causeText(err)) {
 		return stepStopped
 	}
 	return stepBegin
@@ -196,10 +196,10 @@ func (a *attempt) fallBack(err error) phase {
 
 // again puts an order of which nothing happened back into the queue and waits.
 func (a *attempt) again(reason Reason, err error) phase {
-	if a.o.State == StateSending && !a.move(StateQueued, reason, err.Error()) {
+	if a.o.State == StateSending && !a.move(StateQueued, reason, causeText(err)) {
 		return stepStopped
 	}
-	a.o.Reason, a.o.Detail = reason, err.Error()
+	a.o.Reason, a.o.Detail = reason, causeText(err)
 	if a.results != nil {
 		// A command waits for nobody: it reports that the order could not be sent.
 		return a.giveUp(reason, err)
@@ -216,7 +216,7 @@ func (a *attempt) giveUp(reason Reason, err error) phase {
 	if reason == ReasonNone {
 		reason = ReasonUnreachable
 	}
-	a.end(StateFailed, reason, "not sent: "+err.Error())
+	a.end(StateFailed, reason, "not sent: "+causeText(err))
 	return stepStopped
 }
 
@@ -226,7 +226,7 @@ func (a *attempt) undecided(err error) phase {
 		if a.work.Err() != nil {
 			return stepStopped // stays sending: the next start looks for it
 		}
-		a.end(StateUnknown, reasonOf(err), err.Error())
+		a.end(StateUnknown, reasonOf(err), causeText(err))
 		return stepStopped
 	}
 	a.o.Detail = err.Error()
@@ -255,7 +255,7 @@ func (a *attempt) look() phase {
 			return stepSend
 		}
 	case a.cfg.Now().Sub(a.since) > a.cfg.GiveUp:
-		a.end(StateUnknown, reasonOf(err), "it may have happened: "+err.Error())
+		a.end(StateUnknown, reasonOf(err), "it may have happened: "+causeText(err))
 		return stepStopped
 	default:
 		a.misses = 0

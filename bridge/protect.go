@@ -66,6 +66,9 @@ func NewProtect(cfg ProtectConfig) (*Protect, error) {
 	}
 	for _, e := range slices.Concat(own.Addresses, cfg.Addresses) {
 		prefix, err := parsePrefix(e.Pattern)
+		if err != nil {
+			err = errors.New("is neither an address nor a prefix like 10.0.5.0/24")
+		}
 		p.addresses = append(p.addresses, protectedAddress{e, prefix.Masked()})
 		bad("addresses", e, err)
 	}
@@ -93,10 +96,10 @@ func (p *Protect) Check(o Order) (Reason, string) {
 	case TerminateProcess:
 		return p.checkImages(t.Path, o.Subject.Path, o.Subject.Name)
 	case PreventExecution:
-		if reason, text := p.checkImages(t.Path); reason != ReasonNone {
+		if reason, text := p.checkPath(t.Path, false); reason != ReasonNone {
 			return reason, text
 		}
-		return p.checkPath(t.Path, false)
+		return p.checkImages(t.Path)
 	case DeleteFile:
 		return p.checkPath(t.Path, t.SearchInSubfolders)
 	case QuarantineFile:
@@ -208,7 +211,7 @@ func (e ProtectEntry) at() string {
 	return " (" + e.At + ")"
 }
 
-// shortNameHint tells what to do about a DOS 8.3 name, which fits every pattern.
+// shortNameHint tells what to do about a DOS 8.3 name, which fits every name it may stand for.
 func shortNameHint(all []reading) string {
 	for _, r := range all {
 		if r.windows && slices.ContainsFunc(r.segments, isShortName) {

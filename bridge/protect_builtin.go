@@ -33,7 +33,7 @@ func builtinProtect() ProtectConfig {
 		Paths: builtins(
 			programs, "/", "/bin/**", "/sbin/**", "/lib/**", "/lib32/**", "/lib64/**", "/libx32/**",
 			"/usr/bin/**", "/usr/sbin/**", "/usr/lib/**", "/usr/lib32/**", "/usr/lib64/**", "/usr/libx32/**", "/usr/libexec/**",
-			`?:\`, `?:\Windows\System32\**`, `?:\Windows\SysWOW64\**`, `?:\Windows\Sysnative\**`, `?:\Windows\WinSxS\**`,
+			`?:\`, `?:\Windows\System32\**`, `?:\Windows\SysWOW64\**`, `?:\Windows\WinSxS\**`,
 			`?:\Windows\*.exe`,
 		).and(
 			// Not /dev/shm, where malware likes to live.
@@ -46,7 +46,7 @@ func builtinProtect() ProtectConfig {
 			"/etc/ssh/**", "/etc/pam.d/**",
 		).and(
 			kaspersky, `?:\Program Files*\Kaspersky Lab\**`, `?:\ProgramData\Kaspersky Lab\**`, `?:\ProgramData\KasperskyLab\**`,
-			`?:\Users\All Users\Kaspersky*\**`, `?:\Documents and Settings\All Users\**`, "/opt/kaspersky/**", "/var/opt/kaspersky/**", "/etc/opt/kaspersky/**",
+			"/opt/kaspersky/**", "/var/opt/kaspersky/**", "/etc/opt/kaspersky/**",
 		),
 		Addresses: builtins(metadata, "169.254.169.254", "168.63.129.16", "fd00:ec2::254"),
 	}

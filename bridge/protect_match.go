@@ -61,7 +61,7 @@ func newProtectedProcess(e ProtectEntry) (protectedProcess, error) {
 func (e protectedProcess) match(image string, all []reading) bool {
 	if e.name != "" {
 		base := foldPath(BaseName(image))
-		return globMatch(e.name, imageName(base)) || windowsLike(image) && isShortName(base)
+		return globMatch(e.name, imageName(base)) || windowsLike(image) && isShortName(base) && mayShorten(e.name, base)
 	}
 	return slices.ContainsFunc(all, e.glob.match)
 }

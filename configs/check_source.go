@@ -19,7 +19,7 @@ func isLaterType(name string) bool {
 
 func (c *checker) source(name string, s *Source) {
 	path := join("sources", name)
-	if !sourceName.MatchString(name) {
+	if !isSourceName(name) {
 		c.badKey(path, "its name must be letters, digits, dashes and underscores, 64 at most")
 	}
 	if s == nil || s.Type == "" && c.reported(path) {
@@ -104,6 +104,11 @@ func (c *checker) foreign(path string, other SourceType, names ...string) {
 			c.bad(join(path, name), "is a setting of %s", other)
 		}
 	}
+}
+
+func isSourceName(name string) bool {
+	const alnum = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+	return name != "" && len(name) <= 64 && strings.ContainsRune(alnum, rune(name[0])) && strings.Trim(name, alnum+"_-") == ""
 }
 
 // reported tells whether there is a problem inside path already.

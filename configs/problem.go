@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"unicode"
 )
 
@@ -89,8 +90,8 @@ func newExcerpts(src []byte, hidden []span) excerpts {
 // literalAt returns the index in line behind the first word that looks like the key of a secret and is not followed by
 // a reference, or -1.
 func literalAt(line string) int {
-	line = reference.ReplaceAllStringFunc(line, func(r string) string { return strings.Repeat("\x00", len(r)) })
-	for _, m := range secretKey.FindAllStringIndex(line, -1) {
+	line = reference().ReplaceAllStringFunc(line, func(r string) string { return strings.Repeat("\x00", len(r)) })
+	for _, m := range secretKey().FindAllStringIndex(line, -1) {
 		if !strings.HasPrefix(line[m[1]:], "\x00") {
 			return m[1]
 		}
@@ -98,10 +99,13 @@ func literalAt(line string) int {
 	return -1
 }
 
-var reference = regexp.MustCompile(`secret:[a-z0-9][a-z0-9./_-]*`)
+// The patterns are compiled when there is an error to show: every start of the program would pay for them.
+var reference = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`secret:[a-z0-9][a-z0-9./_-]*`) })
 
 // secretKey finds what looks like the key of a secret, also misspelled or in a comment.
-var secretKey = regexp.MustCompile(`(?i)(pas+w?|pwd|psw|secret|token|cred|auth|passphrase|api_?key|парол|://[^/\s]*@)[^:]*:?\s*["']?`)
+var secretKey = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`(?i)(pas+w?|pwd|psw|secret|token|cred|auth|passphrase|api_?key|парол|://[^/\s]*@)[^:]*:?\s*["']?`)
+})
 
 // around returns the line with a caret below the column, or nothing for a line without a visible part.
 func (x excerpts) around(line, column int) string {

@@ -2,6 +2,7 @@ package configs
 
 import (
 	"log/slog"
+	"maps"
 	"strconv"
 	"strings"
 )
@@ -110,9 +111,7 @@ func (s *Settings) WithVendor(v *Vendor) *Settings {
 	c, k := *s, v.KSC
 	c.KSC = &k
 	c.places.at = make(map[string]place, len(s.places.at)+3)
-	for path, at := range s.places.at {
-		c.places.at[path] = at
-	}
+	maps.Copy(c.places.at, s.places.at)
 	for path, name := range map[string]string{"ksc": kscHost, "ksc.user": kscUser, "ksc.ca": kscCert, "ksc.insecure": kscCert} {
 		c.places.at[path] = place{env: name}
 	}

@@ -90,29 +90,31 @@ type found struct {
 	total int
 }
 
-// collect searches, reads at most limit items and releases the result set whatever happens. When the session was
-// lost in between, its result sets went with it, so the search is made once more.
+// collect searches, reads at most limit items and releases the result set whatever happens. When the session is
+// lost in between, its result sets go with it, so the search is made once more.
 func (c *Client) collect(ctx context.Context, limit int, search func(context.Context) (ResultSet, error)) (found, error) {
-	before := c.logins.peek()
-	f, err := c.collectOnce(ctx, limit, search)
-	if isRefusal(err) && before != nil && c.logins.peek() != before {
-		return c.collectOnce(ctx, limit, search)
+	for tries := 0; ; tries++ {
+		set, err := search(ctx)
+		if err != nil || set.Accessor == "" {
+			return found{}, err
+		}
+		owner := c.logins.peek()
+		f, err := c.read(ctx, set.Accessor, limit)
+		if tries > 0 || !isRefusal(err) || c.logins.peek() == owner {
+			return f, err
+		}
 	}
-	return f, err
 }
 
-func (c *Client) collectOnce(ctx context.Context, limit int, search func(context.Context) (ResultSet, error)) (f found, err error) {
-	set, err := search(ctx)
-	if err != nil || set.Accessor == "" {
-		return found{}, err
-	}
-	defer c.release(ctx, set.Accessor)
-	if f.total, err = c.GetItemsCount(ctx, set.Accessor); err != nil {
+// read pages through a result set and releases it.
+func (c *Client) read(ctx context.Context, accessor string, limit int) (f found, err error) {
+	defer c.release(ctx, accessor)
+	if f.total, err = c.GetItemsCount(ctx, accessor); err != nil {
 		return found{}, err
 	}
 	want := min(f.total, limit)
 	for len(f.items) < want {
-		page, err := c.GetItemsChunk(ctx, set.Accessor, len(f.items), min(want-len(f.items), pageSize))
+		page, err := c.GetItemsChunk(ctx, accessor, len(f.items), min(want-len(f.items), pageSize))
 		if err != nil {
 			return found{}, err
 		}

@@ -48,7 +48,7 @@ func (c *Client) call(ctx context.Context, m method, in any, out output) error {
 	if err != nil {
 		return err
 	}
-	err = c.converse(ctx, m, e.buf.Bytes(), out)
+	err = c.converse(ctx, m, e.bytes(), out)
 	done(err)
 	return err
 }

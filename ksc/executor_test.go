@@ -35,7 +35,7 @@ func TestAddIncidentBodyIsTheVendorsByteForByte(t *testing.T) {
 	tasks := map[bridge.Kind]bridge.Task{
 		bridge.KindGetFile:          bridge.GetFile{Path: `C:\Users\Public\a.exe`, MD5: md5Hash},
 		bridge.KindDeleteFile:       bridge.DeleteFile{Path: `C:\Users\Public\a.exe`, SHA256: sha256Hash, SearchInSubfolders: true},
-		bridge.KindQuarantineFile:   bridge.QuarantineFile{Path: `C:\Users\Public\a & b <c>.exe`},
+		bridge.KindQuarantineFile:   bridge.QuarantineFile{Path: `C:\Users\Public\a & b.exe`},
 		bridge.KindIOCScan:          bridge.IOCScan{IOC: smallArchive, IsolateHost: true, QuarantineObject: true},
 		bridge.KindStartProcess:     bridge.StartProcess{ExecutablePath: `C:\Tools\collect.exe`, Arguments: `/all "quoted"`},
 		bridge.KindTerminateProcess: bridge.TerminateProcess{Path: `C:\Users\Public\a.exe`, CaseSensitive: true},
@@ -71,7 +71,7 @@ func TestAddIncidentBodyIsTheVendorsByteForByte(t *testing.T) {
 }
 
 // smallArchive is a ZIP archive with one empty OpenIOC file, in base64.
-const smallArchive = "UEsDBBQAAAAAAAAAIQAkZuyzBgAAAAYAAAAFAAAAYS5pb2M8aW9jLz5QSwECFAMUAAAAAAAAACEAJGbsswYAAAAGAAAABQAAAAAAAAAAAAAAgAEAAAAAYS5pb2NQSwUGAAAAAAEAAQAzAAAAKQAAAAAA"
+const smallArchive = "UEsDBBQAAAAAAAAAIQCjxPGsBgAAAAYAAAAFAAAAYS5pb2M8aW9jLz5QSwECFAMUAAAAAAAAACEAo8TxrAYAAAAGAAAABQAAAAAAAAAAAAAAgAEAAAAAYS5pb2NQSwUGAAAAAAEAAQAzAAAAKQAAAAAA"
 
 func TestIntendFixesTargetNamesAndSecond(t *testing.T) {
 	t.Parallel()
@@ -233,15 +233,13 @@ func TestExecuteAcceptsAnIncidentWhoseUpdateFails(t *testing.T) {
 func TestExecuteUpdatesEvenWhenItsTimeEndsInBetween(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())
-	s := startMock(t, func(c *ksctest.Config) { c.OnIncident = func(ksctest.Incident) {} })
-	e := newExecutor(t, newClient(t, s))
 	raw := startRaw(t, func(w http.ResponseWriter, _ *http.Request, method string) {
 		if method == addIncident {
 			defer cancel()
 		}
 		fmt.Fprint(w, `{"PxgRetVal":17}`)
 	})
-	e = newExecutor(t, rawClient(t, raw))
+	e := newExecutor(t, rawClient(t, raw))
 	r, err := e.Execute(ctx, isolate(t, 0))
 	if err != nil {
 		wantClass(t, err, bridge.Unknown) // the answer lost the race against the cancellation

@@ -117,10 +117,10 @@ func TestRequestsCarryWhatTheServerExpectsAndNothingThatMakesThemReplayable(t *t
 		}
 	}
 	// What was posted is what a dry run shows.
-	if got := strings.TrimSpace(s.bodies[1]); got != string(ksc.Preview(o.Intent)) {
+	if got := s.bodies[1]; got != string(ksc.Preview(o.Intent)) {
 		t.Errorf("posted %s\npreview %s", got, ksc.Preview(o.Intent))
 	}
-	if got := strings.TrimSpace(s.bodies[2]); got != string(ksc.PreviewUpdate(o.Intent, 17)) {
+	if got := s.bodies[2]; got != string(ksc.PreviewUpdate(o.Intent, 17)) {
 		t.Errorf("posted %s\npreview %s", got, ksc.PreviewUpdate(o.Intent, 17))
 	}
 }
@@ -162,8 +162,7 @@ func TestNoSecretReachesErrorsOrLogs(t *testing.T) {
 	log := slog.New(slog.NewTextHandler(&logs, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	for _, atLogin := range []bool{false, true} {
 		for _, kind := range kinds {
-			var s *rawServer
-			s = startRaw(t, func(w http.ResponseWriter, r *http.Request, _ string) { kind(w, echo(r)) })
+			s := startRaw(t, func(w http.ResponseWriter, r *http.Request, _ string) { kind(w, echo(r)) })
 			if atLogin {
 				inner := s.Config.Handler
 				s.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -50,7 +50,7 @@ func (h Host) Address() netip.Addr {
 		return netip.Addr{}
 	}
 	var b [4]byte
-	binary.LittleEndian.PutUint32(b[:], uint32(int64(h.IP)&0xffffffff)) //nolint:gosec // masked to 32 bits
+	binary.LittleEndian.PutUint32(b[:], uint32(int64(h.IP)&0xffffffff))
 	return netip.AddrFrom4(b)
 }
 

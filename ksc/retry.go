@@ -24,7 +24,7 @@ func checkRetry(ctx context.Context, resp *http.Response, err error) (bool, erro
 		return false, nil //nolint:nilerr // the passthrough handler returns err itself
 	}
 	if a.sent && !a.method.repeatable {
-		return false, nil //nolint:nilerr // as above
+		return false, nil
 	}
 	if err != nil {
 		// A certificate or protocol that does not fit now will not fit in 100 ms either.

@@ -143,7 +143,7 @@ func encode(v any) ([]byte, error) {
 	if err := e.json.Encode(v); err != nil {
 		return nil, err
 	}
-	return bytes.TrimSuffix(e.buf.Bytes(), []byte("\n")), nil
+	return e.bytes(), nil
 }
 
 // encoder is a buffer with the JSON encoder that writes to it, so that both can be used again.
@@ -156,3 +156,6 @@ func (e *encoder) init() {
 	e.json = json.NewEncoder(&e.buf)
 	e.json.SetEscapeHTML(false)
 }
+
+// bytes returns what was encoded without the line end; they are good until the next use.
+func (e *encoder) bytes() []byte { return bytes.TrimSuffix(e.buf.Bytes(), []byte("\n")) }

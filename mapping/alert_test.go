@@ -173,7 +173,7 @@ rules:
       - {task: getFile, params: {path: "${process.path}"}}
       - {task: isolateHost, params: {action: 1}, host: "${raw.target}"}
 `
-	for name, text := range map[string]string{"bidi": `C:\a‮gpj.exe`, "escape": "C:\\a\x1b[2J.exe", "newline": "C:\\a\nb.exe"} {
+	for name, text := range map[string]string{"bidi": "C:\\a\u202egpj.exe", "escape": "C:\\a\x1b[2J.exe", "newline": "C:\\a\nb.exe"} {
 		t.Run("target with "+name, func(t *testing.T) {
 			t.Parallel()
 			doc := fmt.Sprintf(`{"host":"ws1","process":{"path":%s},"target":%s,"description":%s}`, quoted(text), quoted("a"+text[4:]), quoted(text))
@@ -185,7 +185,7 @@ rules:
 				t.Fatalf("orders %+v, refused %d", got.Orders, len(got.Refused))
 			}
 			for _, o := range got.Refused {
-				if o.Reason != bridge.ReasonInvalid || strings.ContainsAny(o.Detail, "\n\x1b‮") {
+				if o.Reason != bridge.ReasonInvalid || strings.ContainsAny(o.Detail, "\n\x1b\u202e") {
 					t.Errorf("refused with %q %q", o.Reason, o.Detail)
 				}
 			}
@@ -340,7 +340,7 @@ func TestHostsThatNameNoOtherMachineAreRefused(t *testing.T) {
 		"localhost": false, "LOCALHOST.": false, "a.localhost": false, "localhost.localdomain": false, "127.0.0.1": false, "127.9.9.9": false,
 		"::1": false, "::ffff:127.0.0.1": false, "0.0.0.0": false, "::": false, "127.1": false, "2130706433": false, "0x7f000001": false,
 		"0x7f.1": false, "fe80::1%eth0": false, "224.0.0.1": false, ".": false, "a..b": false, strings.Repeat("a", 254): false, `corp\ws1`: false, "a/b": false,
-		"(ws1)": false, "ws1;": false, "$(x)": false, "300.1.2.3": false,
+		"(ws1)": false, "-ws1": false, "\uff11\uff12": false, "ws1;": false, "$(x)": false, "300.1.2.3": false,
 	} {
 		got, err := mapDoc(m, fmt.Sprintf(`{"host":%s}`, quoted(host)))
 		if err != nil {

@@ -86,7 +86,7 @@ func outcome(t *testing.T, rules, doc string) string {
 			cfg.Ceiling = bridge.Mode(value)
 		case "tasks":
 			src.Tasks = []bridge.Kind{}
-			for _, k := range strings.Fields(value) {
+			for k := range strings.FieldsSeq(value) {
 				src.Tasks = append(src.Tasks, bridge.Kind(k))
 			}
 		}

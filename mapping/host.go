@@ -42,13 +42,15 @@ func checkHost(host string) error {
 		return nil
 	}
 	for _, c := range host {
-		if !unicode.In(c, unicode.L, unicode.M, unicode.N) && c != '-' && c != '_' && c != '.' {
+		if !unicode.In(c, unicode.L, unicode.M) && (c < '0' || c > '9') && c != '-' && c != '_' && c != '.' {
 			return invalid("the host %s holds %q: want a name, a GUID or an address", excerpt([]byte(host)), c)
 		}
 	}
 	bare := strings.ToLower(strings.TrimSuffix(host, "."))
 	last := bare[strings.LastIndexByte(bare, '.')+1:]
 	switch {
+	case host[0] == '-':
+		return invalid("the host %s begins with a dash, as options do", excerpt([]byte(host)))
 	case last == "" || strings.Contains(bare, ".."):
 		return invalid("the host %s has an empty part", excerpt([]byte(host)))
 	case last == "localhost", last == "localdomain", bare == "ip6-localhost", bare == "ip6-loopback":

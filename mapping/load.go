@@ -220,10 +220,10 @@ func (l *loader) factNamed(n ast.Node, name string) (ref, kind, bool) {
 	if index := fieldNamed(name); index >= 0 {
 		return ref{index: index}, alertFields[index].kind, true
 	}
-	switch {
-	case name == "age":
+	switch name {
+	case "age":
 		l.fail(n, "the age of an alert is judged by the guards, not by rules")
-	case name == "raw":
+	case "raw":
 		l.fail(n, "%q is the whole document: %s", name, rawAdvice)
 	default:
 		l.fail(n, "unknown field %q%s", name, bridge.DidYouMean(strings.TrimPrefix(name, alertPrefix), fieldNames()))

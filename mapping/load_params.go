@@ -37,10 +37,10 @@ func newReading(k bridge.Kind) (rd *reading, list bool, err error) {
 		shape, list = reflect.TypeFor[bridge.ScanObject](), true
 	}
 	rd = &reading{task: k, shape: map[string]reflect.Kind{}, tokens: map[string]*token.Token{}, refs: map[string]*paramRef{}}
-	for i := range shape.NumField() {
-		name, _, _ := strings.Cut(shape.Field(i).Tag.Get("json"), ",")
+	for f := range shape.Fields() {
+		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
 		rd.names = append(rd.names, name)
-		rd.shape[name] = shape.Field(i).Type.Kind()
+		rd.shape[name] = f.Type.Kind()
 	}
 	return rd, list, nil
 }

@@ -115,7 +115,7 @@ func TestSchemaKnowsExactlyTheFactsAndModifiersOfMatch(t *testing.T) {
 			}
 		}
 	}
-	for _, wrong := range []string{"levle", "age", "raw", "alert.level", "level|endwith", "levelx"} {
+	for _, wrong := range []string{"levels", "age", "raw", "alert.level", "level|endwith", "levelx"} {
 		if key.MatchString(wrong) {
 			t.Errorf("schema takes %q", wrong)
 		}

@@ -32,7 +32,7 @@ On SIGTERM it stops reading, waits up to ten seconds for what is in flight and l
 		Example: `  edr-bridge run -c /etc/edr-bridge/edr-bridge.yaml`,
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			w, err := a.open()
+			w, err := a.openServing()
 			if err != nil {
 				return err
 			}

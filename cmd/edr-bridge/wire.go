@@ -36,8 +36,17 @@ type wiring struct {
 	closers []func()
 }
 
-// open reads the settings; nothing else is touched yet.
+// open reads the settings for a verb that ends soon: its result says it all, logs are for -v.
 func (a *app) open() (*wiring, error) {
+	w, err := a.openServing()
+	if err == nil {
+		w.log = a.logger(slog.LevelError)
+	}
+	return w, err
+}
+
+// openServing reads the settings for a verb that goes on; nothing else is touched yet.
+func (a *app) openServing() (*wiring, error) {
 	set, vendor, err := a.settings()
 	if err != nil {
 		return nil, err

@@ -20,7 +20,7 @@ func checkAccess(info fs.FileInfo, forbidden fs.FileMode) error {
 }
 
 func syncDir(dir string) error {
-	f, err := os.Open(dir)
+	f, err := os.Open(dir) //nolint:gosec // the directory of the settings
 	if err != nil {
 		return err
 	}

@@ -107,7 +107,7 @@ func readPrivate(path string, forbidden fs.FileMode) ([]byte, error) {
 	} else if !info.Mode().IsRegular() { // opening a pipe would wait for its writer
 		return nil, finding("it is not a regular file")
 	}
-	f, err := os.Open(path)
+	f, err := os.Open(path) //nolint:gosec // a file of the settings or of systemd
 	if err != nil {
 		return nil, err
 	}

@@ -35,8 +35,8 @@ func (f *fakeRing) Get(key string) (keyring.Item, error) {
 		<-hang
 	}
 	if bad {
-		var body []any
-		_ = body[1]
+		body := make([]any, f.calls)
+		_ = body[f.calls]
 	}
 	if err != nil {
 		return keyring.Item{}, err

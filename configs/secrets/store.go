@@ -35,8 +35,11 @@ const (
 	defaultService  = "edr-bridge"
 	defaultDeadline = 5 * time.Second
 	maxSecret       = 16 << 10 // bytes; the kernel and the Credential Manager take less
-	// KeyctlUser and KeyctlSession are the values of Config.KeyctlScope.
-	KeyctlUser, KeyctlSession = "user", "session"
+
+	// KeyctlUser as Config.KeyctlScope is the keyring of the account.
+	KeyctlUser = "user"
+	// KeyctlSession as Config.KeyctlScope is the keyring of the session.
+	KeyctlSession = "session"
 )
 
 // Config says where secrets are.

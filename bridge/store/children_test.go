@@ -1,0 +1,4 @@
+package store
+
+func crashChild(string) {}
+func coldChild(string)  {}
