@@ -51,6 +51,7 @@ type pathGlob struct {
 	drive          string // "c:", or "?:" for any
 	segments       []string
 	folded         []string // the same in one case
+	anchored       bool     // the first segment is not **
 }
 
 // parsePathGlob refuses what could never match, such as relative patterns.
@@ -93,6 +94,7 @@ func parsePathGlob(pattern string) (pathGlob, error) {
 		g.segments = append(g.segments, segment)
 		g.folded = append(g.folded, foldPath(segment))
 	}
+	g.anchored = len(g.segments) > 0 && g.segments[0] != "**"
 	return g, nil
 }
 
@@ -157,7 +159,7 @@ func splitSegments(path, separator string) []string {
 }
 
 // knows reports whether pattern and path are of one kind and drive.
-func (g pathGlob) knows(r reading) bool {
+func (g *pathGlob) knows(r reading) bool {
 	if !r.windows {
 		return g.posix
 	}
@@ -165,7 +167,7 @@ func (g pathGlob) knows(r reading) bool {
 }
 
 // segment reports whether pattern segment i fits a name, or a name that a DOS 8.3 name may stand for.
-func (g pathGlob) segment(i int, r reading, name string) bool {
+func (g *pathGlob) segment(i int, r reading, name string) bool {
 	if r.windows {
 		return globMatch(g.folded[i], name) || isShortName(name) && mayShorten(g.folded[i], name)
 	}
@@ -173,15 +175,18 @@ func (g pathGlob) segment(i int, r reading, name string) bool {
 }
 
 // match reports whether the pattern fits the path itself.
-func (g pathGlob) match(r reading) bool {
-	return g.knows(r) && wildcard(len(g.segments), len(r.segments),
+func (g *pathGlob) match(r reading) bool {
+	if !g.knows(r) || g.anchored && (len(r.segments) == 0 || !g.segment(0, r, r.segments[0])) {
+		return false
+	}
+	return wildcard(len(g.segments), len(r.segments),
 		func(i int) bool { return g.segments[i] == "**" },
 		func(i, j int) bool { return g.segments[i] != "**" && g.segment(i, r, r.segments[j]) })
 }
 
 // above reports whether the path is a folder on the way to what the pattern names: /usr for /usr/bin/**.
 // sure is false when only a ** leads there, as from every folder to **/*.key.
-func (g pathGlob) above(r reading) (above, sure bool) {
+func (g *pathGlob) above(r reading) (above, sure bool) {
 	if !g.knows(r) {
 		return false, false
 	}
@@ -202,7 +207,7 @@ func (g pathGlob) above(r reading) (above, sure bool) {
 }
 
 // endsIn reports whether a path with this file name can fit the pattern.
-func (g pathGlob) endsIn(r reading, name string) bool {
+func (g *pathGlob) endsIn(r reading, name string) bool {
 	last := len(g.segments) - 1
 	return last >= 0 && (g.segments[last] == "**" || g.segment(last, r, name))
 }

@@ -123,8 +123,13 @@ func TestShortNamesStandForTheLongNamesWindowsMakesThemFrom(t *testing.T) {
 		{"windows", "progra~1", false},
 		{"windows", "xi4a3f~1", false},
 		{"system32", "system~1", true},
-		{"backup-agent", "backup~1.exe", true},
+		{"backup-agent", "backup~1", true},
+		{"backup-agent", "backup~1.exe", false},
 		{"*.key", "a~1.key", true},
+		{"*.key", "a~1", false},
+		{"a*", "a~1.key", true},
+		{"a.*", "a~1.key", true},
+		{"page.html", "page~1.htm", true},
 		{"bootmgr*", "bootmg~1", true},
 		{"a b.c.d", "abc~1.d", true},
 		{"a+b=c;d.x", "a_b_c_~1.x", true},
@@ -139,7 +144,7 @@ func TestShortNamesStandForTheLongNamesWindowsMakesThemFrom(t *testing.T) {
 		}
 	}
 	for name, want := range map[string]bool{
-		"progra~1": true, "a~1.exe": true, "ab1234~12.ex": false, "a1~123456": true, "backup~2024.txt": false, "~1": false, "a~": false, "a~x": false,
+		"progra~1": true, "a~1.exe": true, "ab1234~12.ex": false, "a1~12345": true, "backup~2024.txt": false, "~1": false, "a~": false, "a~x": false,
 		"a~1.html": false, "progra~1x": false, "program": false,
 	} {
 		if isShortName(name) != want {

@@ -49,6 +49,9 @@ func isDeviceName(name string) bool {
 
 // isShortName knows the DOS 8.3 names Windows makes: PROGRA~1, A1B2C3~1.EXE.
 func isShortName(segment string) bool {
+	if strings.IndexByte(segment, '~') < 0 {
+		return false
+	}
 	stem, ending, _ := strings.Cut(segment, ".")
 	start, number, ok := strings.Cut(stem, "~")
 	return ok && start != "" && number != "" && strings.Trim(number, "0123456789") == "" &&
@@ -56,23 +59,25 @@ func isShortName(segment string) bool {
 }
 
 // mayShorten reports whether Windows may have made the 8.3 name from a long name that fits the pattern, both
-// in lower case: from its first six characters, or after some collisions from two and four hex digits of a
-// hash, without spaces and dots and with _ for what DOS does not know. Where it cannot tell it says yes.
+// in lower case: from its first six characters, or after some collisions from one or two and four hex digits
+// of a hash, without spaces and dots and with _ for what DOS does not know, and the first three characters
+// of its ending. Where it cannot tell it says yes.
 func mayShorten(pattern, short string) bool {
-	long, _, open := strings.Cut(strings.ReplaceAll(pattern, "?", "*"), "*")
-	long = strings.NewReplacer(" ", "", "+", "_", ",", "_", ";", "_", "=", "_", "[", "_", "]", "_").Replace(long)
-	if i := strings.LastIndexByte(long, '.'); i > 0 && !open {
-		long = long[:i]
-	}
-	long = strings.ReplaceAll(long, ".", "")
-	start, _, _ := strings.Cut(short, "~")
-	if !isASCII(long) || !isASCII(start) {
+	if !isASCII(pattern) || !isASCII(short) {
 		return true
 	}
-	if open || len(start) < len(long) {
-		long = long[:min(len(long), len(start))]
+	pattern = strings.NewReplacer(" ", "", "?", "*", "+", "_", ",", "_", ";", "_", "=", "_", "[", "_", "]", "_").Replace(pattern)
+	start, _, _ := strings.Cut(short, "~")
+	_, ending, _ := strings.Cut(short, ".")
+	long, wantEnding := pattern, ""
+	if i := strings.LastIndexByte(pattern, '.'); i > 0 {
+		long, wantEnding = pattern[:i], pattern[i+1:]
 	}
-	if strings.HasPrefix(start, long) {
+	if !strings.Contains(wantEnding, "*") && (wantEnding != "" || !strings.Contains(pattern, "*")) && wantEnding[:min(len(wantEnding), 3)] != ending {
+		return false
+	}
+	long, _, _ = strings.Cut(strings.ReplaceAll(long, ".", ""), "*")
+	if strings.HasPrefix(start, long[:min(len(long), len(start))]) {
 		return true
 	}
 	hash := len(start) - 4

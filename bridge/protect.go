@@ -141,7 +141,8 @@ func (p *Protect) checkImages(images ...string) (Reason, string) {
 func (p *Protect) matchImage(image string) (Reason, string) {
 	image = strings.TrimSuffix(image, " (deleted)")
 	all := readings(image)
-	for _, e := range p.processes {
+	for i := range p.processes {
+		e := &p.processes[i]
 		if e.match(image, all) {
 			return ReasonProtectedProcess, e.matches(image) + shortNameHint(all)
 		}
@@ -161,7 +162,8 @@ func (p *Protect) checkPath(path string, subfolders bool) (Reason, string) {
 		if subfolders && len(r.segments) < 2 {
 			return ReasonProtectedPath, fmt.Sprintf("searching all of %s for a file to delete is refused: name a folder", show(path))
 		}
-		for _, e := range p.paths {
+		for i := range p.paths {
+			e := &p.paths[i]
 			if e.matchOrAbove(r) || subfolders && e.below(r) {
 				return ReasonProtectedPath, e.matches(path) + shortNameHint(all)
 			}
@@ -175,7 +177,8 @@ func (p *Protect) checkAddress(t BlockAddress) (Reason, string) {
 	if err != nil {
 		return ReasonInvalid, fmt.Sprintf("address %s: %v", show(t.Address), err)
 	}
-	for _, e := range p.addresses {
+	for i := range p.addresses {
+		e := &p.addresses[i]
 		if e.prefix.Overlaps(prefix) {
 			return ReasonProtectedAddress, e.matches(t.Address)
 		}
@@ -186,7 +189,8 @@ func (p *Protect) checkAddress(t BlockAddress) (Reason, string) {
 func (p *Protect) checkHost(o Order) (Reason, string) {
 	for _, name := range append([]string{o.Host}, o.Intent.Names...) {
 		spellings := hostSpellings(name)
-		for _, e := range p.hosts {
+		for i := range p.hosts {
+			e := &p.hosts[i]
 			if e.match(spellings) {
 				return ReasonProtectedHost, e.matches(name)
 			}

@@ -3,7 +3,6 @@ package bridge
 import (
 	"errors"
 	"net/netip"
-	"slices"
 	"strings"
 )
 
@@ -13,7 +12,7 @@ type protectedPath struct {
 }
 
 // matchOrAbove reports whether the path is protected or a folder that holds something protected.
-func (e protectedPath) matchOrAbove(r reading) bool {
+func (e *protectedPath) matchOrAbove(r reading) bool {
 	if e.glob.match(r) {
 		return true
 	}
@@ -24,7 +23,7 @@ func (e protectedPath) matchOrAbove(r reading) bool {
 
 // below reports whether a search for the file name in the subfolders of its folder can come to something
 // protected.
-func (e protectedPath) below(r reading) bool {
+func (e *protectedPath) below(r reading) bool {
 	last := len(r.segments) - 1
 	folder := reading{windows: r.windows, drive: r.drive, segments: r.segments[:last]}
 	if e.glob.match(folder) {
@@ -58,12 +57,17 @@ func newProtectedProcess(e ProtectEntry) (protectedProcess, error) {
 	return x, nil
 }
 
-func (e protectedProcess) match(image string, all []reading) bool {
+func (e *protectedProcess) match(image string, all []reading) bool {
 	if e.name != "" {
 		base := foldPath(BaseName(image))
-		return globMatch(e.name, imageName(base)) || windowsLike(image) && isShortName(base) && mayShorten(e.name, base)
+		return globMatch(e.name, imageName(base)) || windowsLike(image) && isShortName(base) && mayShorten(e.name, imageName(base))
 	}
-	return slices.ContainsFunc(all, e.glob.match)
+	for _, r := range all {
+		if e.glob.match(r) {
+			return true
+		}
+	}
+	return false
 }
 
 func imageName(name string) string { return strings.TrimSuffix(foldPath(name), ".exe") }
@@ -124,7 +128,7 @@ func hostSpellings(name string) hostSpelling {
 
 // match compares the name as given, an FQDN also by its first label with a pattern without dots, and a
 // name without dots with the first label of the pattern. Two FQDNs of different domains stay different.
-func (e protectedHost) match(s hostSpelling) bool {
+func (e *protectedHost) match(s hostSpelling) bool {
 	if e.prefix.IsValid() {
 		return s.addr.IsValid() && e.prefix.Contains(s.addr)
 	}

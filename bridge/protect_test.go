@@ -227,7 +227,7 @@ func TestDeletingInSubfoldersMustNotReachProtectedPaths(t *testing.T) {
 		"/usr/a": false, "/usr/local/a": true, "/etc/a": false, "/etc/cron.d/a": true, "/tmp/a": true, "/home/a": true, "/var/opt/a": false,
 		"/home/a.key": false, "/home/a.KEY": false, "/home/akey": true,
 		"/srv/a.db": false, "/srv/x/a.db": false, "/srv/x/vault/a.db": false, "/srv/x/a.exe": true,
-		`C:\PROGRA~1\a.exe`: false, `C:\USERS~1\a.exe`: false, `C:\Users\JOHNDO~1\a.exe`: true,
+		`C:\PROGRA~1\a.exe`: false, `C:\WINDOW~1\a.dll`: false, `C:\USERS~1\a.exe`: true, `C:\Users\JOHNDO~1\a.exe`: true,
 		"/Windows/a.dll": false,
 	} {
 		text := verdict(t, p, bridge.Order{Host: "ws", Task: bridge.DeleteFile{Path: path, SearchInSubfolders: true}}, bridge.ReasonProtectedPath)

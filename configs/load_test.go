@@ -123,7 +123,7 @@ sources:
     token: abc
   two:
     type: redis-pubsub
-    adres: 10.0.0.1:6379
+    addess: 10.0.0.1:6379
     address: 10.0.0.1
     channel: c
     channel: d
@@ -154,7 +154,7 @@ log:
 		`edr-bridge.yaml:4:37: sources.bus.address: must be host:port or unix:///path; user and password stand in username and password`,
 		`edr-bridge.yaml:6:11: sources.poll.type: kuma-poll is not in this version: use redis-pubsub or redis-stream`,
 		`edr-bridge.yaml:9:5: sources.two.preset: required: how the documents are read, such as python-edr`,
-		`edr-bridge.yaml:10:5: sources.two.adres: unknown setting, did you mean "address"?`,
+		`edr-bridge.yaml:10:5: sources.two.addess: unknown setting, did you mean "address"?`,
 		`edr-bridge.yaml:11:14: sources.two.address: must be host:port or unix:///path; user and password stand in username and password`,
 		`edr-bridge.yaml:13:5: sources.two.channel: is set twice; the first is in line 12`,
 		`edr-bridge.yaml:14:12: sources.two.group: is a setting of redis-stream`,
@@ -174,7 +174,7 @@ log:
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
-	if want := "  10 |     adres: …\n     |     ^"; !strings.Contains(err.Error(), want) {
+	if want := "  10 |     addess: …\n     |     ^"; !strings.Contains(err.Error(), want) {
 		t.Errorf("no excerpt %q in\n%v", want, err)
 	}
 	if !strings.HasSuffix(err.Error(), "and 1 more") {

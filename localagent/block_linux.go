@@ -177,7 +177,7 @@ func (a *Agent) Unblock(ctx context.Context, address string) error {
 	if cause := context.Cause(ctx); cause != nil {
 		return fmt.Errorf("unblock: %w", cause)
 	}
-	prefix, err := parseTarget(address)
+	prefix, err := bridge.BlockAddress{Address: address}.Prefix()
 	if err != nil {
 		return fmt.Errorf("unblock: %w", err)
 	}

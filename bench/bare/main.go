@@ -28,6 +28,7 @@ import (
 func main() {
 	var (
 		redisAddr = flag.String("redis", "", "unix socket of Redis")
+		key       = flag.String("key", "", "channel or stream")
 		ksc       = flag.String("ksc", "", "host:port of KSC")
 		inFlight  = flag.Int("inflight", 64, "alerts in flight")
 		host      = flag.String("host", "", "host id for send")
@@ -40,9 +41,9 @@ func main() {
 	case "send":
 		err = send(ctx, *ksc, *host)
 	case "pubsub":
-		err = pubsub(ctx, *redisAddr)
+		err = pubsub(ctx, *redisAddr, *key)
 	case "stream":
-		err = stream(ctx, *redisAddr, *ksc, *inFlight)
+		err = stream(ctx, *redisAddr, *key, *ksc, *inFlight)
 	default:
 		err = errors.New("usage: bare [flags] send|pubsub|stream")
 	}
@@ -59,8 +60,8 @@ func dial(addr string) *redis.Client {
 }
 
 // pubsub kills the pid of every alert.
-func pubsub(ctx context.Context, addr string) error {
-	sub := dial(addr).Subscribe(ctx, "high_severity_alerts")
+func pubsub(ctx context.Context, addr, channel string) error {
+	sub := dial(addr).Subscribe(ctx, channel)
 	if _, err := sub.Receive(ctx); err != nil {
 		return err
 	}
@@ -141,9 +142,9 @@ func (c *client) login(ctx context.Context) error {
 	return nil
 }
 
-func (c *client) respond(ctx context.Context, host string, task json.RawMessage) error {
+func (c *client) respond(ctx context.Context, host, task string, params json.RawMessage) error {
 	body, err := json.Marshal(map[string]any{
-		"targetHost": host, "task": "isolateHost", "params": task, "responseEventIncident": true, "responseEventIncidentArea": "Kuma",
+		"targetHost": host, "task": task, "params": params, "responseEventIncident": true, "responseEventIncidentArea": "Kuma",
 	})
 	if err != nil {
 		return err
@@ -173,17 +174,17 @@ func send(ctx context.Context, ksc, host string) error {
 	if err := c.login(ctx); err != nil {
 		return err
 	}
-	return c.respond(ctx, host, json.RawMessage(`{"action":1}`))
+	return c.respond(ctx, host, "isolateHost", json.RawMessage(`{"action":1}`))
 }
 
 // stream reads alerts from a group and makes both calls for each, inFlight at a time.
-func stream(ctx context.Context, addr, ksc string, inFlight int) error {
+func stream(ctx context.Context, addr, key, ksc string, inFlight int) error {
 	c := newClient(ksc, inFlight)
 	if err := c.login(ctx); err != nil {
 		return err
 	}
 	rdb := dial(addr)
-	if err := rdb.XGroupCreateMkStream(ctx, "alerts", "edr-bridge", "0").Err(); err != nil && !redis.HasErrorPrefix(err, "BUSYGROUP") {
+	if err := rdb.XGroupCreateMkStream(ctx, key, "edr-bridge", "0").Err(); err != nil && !redis.HasErrorPrefix(err, "BUSYGROUP") {
 		return err
 	}
 	fmt.Println("subscribed")
@@ -195,12 +196,16 @@ func stream(ctx context.Context, addr, ksc string, inFlight int) error {
 			for m := range work {
 				doc, _ := m.Values["alert"].(string)
 				var alert struct {
-					Host string `json:"host"`
+					Host    string `json:"host"`
+					Process struct {
+						Path string `json:"path"`
+					} `json:"process"`
 				}
 				if json.Unmarshal([]byte(doc), &alert) != nil {
 					continue
 				}
-				if err := c.respond(ctx, alert.Host, json.RawMessage(`{"action":1}`)); err != nil {
+				params := fmt.Appendf(nil, `{"md5hash":"","sha256hash":"","path":%q,"caseSensitive":false}`, alert.Process.Path)
+				if err := c.respond(ctx, alert.Host, "terminateProcess", params); err != nil {
 					log.Print(err)
 					continue
 				}
@@ -209,8 +214,8 @@ func stream(ctx context.Context, addr, ksc string, inFlight int) error {
 		})
 	}
 	var acker sync.WaitGroup
-	acker.Go(func() { ackAll(ctx, rdb, acks) })
-	err := readAll(ctx, rdb, work)
+	acker.Go(func() { ackAll(ctx, rdb, key, acks) })
+	err := readAll(ctx, rdb, key, work)
 	close(work)
 	wg.Wait()
 	close(acks)
@@ -218,9 +223,9 @@ func stream(ctx context.Context, addr, ksc string, inFlight int) error {
 	return err
 }
 
-func readAll(ctx context.Context, rdb *redis.Client, work chan<- redis.XMessage) error {
+func readAll(ctx context.Context, rdb *redis.Client, key string, work chan<- redis.XMessage) error {
 	for ctx.Err() == nil {
-		res, err := rdb.XReadGroup(ctx, &redis.XReadGroupArgs{Group: "edr-bridge", Consumer: "bare", Streams: []string{"alerts", ">"}, Count: 128, Block: time.Second}).Result()
+		res, err := rdb.XReadGroup(ctx, &redis.XReadGroupArgs{Group: "edr-bridge", Consumer: "bare", Streams: []string{key, ">"}, Count: 128, Block: time.Second}).Result()
 		if errors.Is(err, redis.Nil) {
 			continue
 		}
@@ -234,14 +239,14 @@ func readAll(ctx context.Context, rdb *redis.Client, work chan<- redis.XMessage)
 	return nil
 }
 
-func ackAll(ctx context.Context, rdb *redis.Client, acks <-chan string) {
+func ackAll(ctx context.Context, rdb *redis.Client, key string, acks <-chan string) {
 	for id := range acks {
 		ids := []string{id}
 		for len(ids) < 128 {
 			select {
 			case id, open := <-acks:
 				if !open {
-					_ = rdb.XAck(ctx, "alerts", "edr-bridge", ids...).Err()
+					_ = rdb.XAck(ctx, key, "edr-bridge", ids...).Err()
 					return
 				}
 				ids = append(ids, id)
@@ -250,6 +255,6 @@ func ackAll(ctx context.Context, rdb *redis.Client, acks <-chan string) {
 			}
 			break
 		}
-		_ = rdb.XAck(ctx, "alerts", "edr-bridge", ids...).Err()
+		_ = rdb.XAck(ctx, key, "edr-bridge", ids...).Err()
 	}
 }

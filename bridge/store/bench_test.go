@@ -1,9 +1,12 @@
 package store
 
 import (
+	"context"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -142,4 +145,81 @@ func benchmarkAdmitAndMove(b *testing.B, goroutines int) {
 	})
 	b.ReportMetric(float64((cpuTime(b)-cpu).Nanoseconds())/1e3/float64(n.Load()), "cpu-µs/alert")
 	b.ReportMetric(float64(n.Load())/b.Elapsed().Seconds(), "alerts/s")
+}
+
+// coldChild is what a short-lived process does with an existing store.
+func coldChild(dir string) {
+	ctx := context.Background()
+	tb := childTB{}
+	a := benchAdmission(time.Now().UnixNano())
+	times := []time.Time{time.Now()}
+	s, err := Open(ctx, Config{Dir: dir, Owner: OwnerSend})
+	times = append(times, time.Now())
+	if err != nil {
+		tb.Fatal(err)
+	}
+	out, err := s.Admit(ctx, a)
+	times = append(times, time.Now())
+	if err != nil {
+		tb.Fatal(err)
+	}
+	o := out[0].Order
+	o.State = bridge.StateAccepted
+	if _, err := s.Move(ctx, o, bridge.StateSending); err != nil {
+		tb.Fatal(err)
+	}
+	times = append(times, time.Now())
+	if err := s.Close(); err != nil {
+		tb.Fatal(err)
+	}
+	times = append(times, time.Now())
+	for i := range times[1:] {
+		fmt.Fprintln(os.Stdout, times[i+1].Sub(times[i]).Microseconds())
+	}
+}
+
+// BenchmarkColdProcess times a fresh process on an existing store, with and without another process that has it open.
+func BenchmarkColdProcess(b *testing.B) {
+	for name, shared := range map[string]bool{"alone": false, "beside-a-running-bridge": true} {
+		b.Run(name, func(b *testing.B) {
+			dir := b.TempDir()
+			s, err := Open(b.Context(), Config{Dir: dir})
+			if err != nil {
+				b.Fatal(err)
+			}
+			for i := range int64(2000) {
+				if _, err := s.Admit(b.Context(), benchAdmission(i)); err != nil {
+					b.Fatal(err)
+				}
+			}
+			if !shared {
+				if err := s.Close(); err != nil {
+					b.Fatal(err)
+				}
+			} else {
+				defer s.Close()
+			}
+			self, err := os.Executable()
+			if err != nil {
+				b.Fatal(err)
+			}
+			var sums [4]float64
+			for b.Loop() {
+				out, err := exec.CommandContext(b.Context(), self, childCold, dir).Output()
+				if err != nil {
+					b.Fatal(err)
+				}
+				for i, line := range strings.Fields(string(out)) {
+					us, err := strconv.ParseFloat(line, 64)
+					if err != nil {
+						b.Fatal(err)
+					}
+					sums[i] += us
+				}
+			}
+			for i, what := range []string{"µs-open", "µs-admit", "µs-move", "µs-close"} {
+				b.ReportMetric(sums[i]/float64(b.N), what)
+			}
+		})
+	}
 }

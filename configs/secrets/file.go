@@ -155,7 +155,7 @@ func checkDir(dir string) error {
 }
 
 func syncFile(path string) error {
-	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	f, err := os.OpenFile(path, os.O_RDWR, 0) //nolint:gosec // a file this package has just written
 	if err != nil {
 		return err
 	}
