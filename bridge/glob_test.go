@@ -93,6 +93,7 @@ func TestPathGlobs(t *testing.T) {
 
 func TestGlobsTakePolynomialTime(t *testing.T) {
 	t.Parallel()
+	// Trying every way would take longer than the test may run.
 	start := time.Now()
 	globMatch(strings.Repeat("*a", 100)+"b", strings.Repeat("a", 255))
 	glob, err := parsePathGlob("/" + strings.Repeat("**/a/", 100) + "b")
@@ -104,7 +105,7 @@ func TestGlobsTakePolynomialTime(t *testing.T) {
 			t.Error("matches")
 		}
 	}
-	if took := time.Since(start); took > time.Second {
+	if took := time.Since(start); took > 10*time.Second {
 		t.Errorf("took %v", took)
 	}
 }

@@ -19,6 +19,8 @@ type GuardConfig struct {
 	Protect *Protect
 	// Hold is the latched stop; required.
 	Hold *HoldSwitch
+	// Self is this machine: it is never isolated, because the bridge would be cut off from KSC and its sources.
+	Self Identity
 	// Ceiling bounds the mode of every rule; orders entered by hand are not under it. Empty = shadow.
 	Ceiling Mode
 	// MaxAge is how old an alert may be when its order begins; a kind in MaxAgeOf overrides it and
@@ -109,7 +111,7 @@ func (g *Guard) Admit(o Order) Verdict {
 		return Verdict{StateRefused, ReasonMode, place("mode off", g.cfg.At("mode"))}
 	case ModeShadow:
 		where := o.At
-		if o.Mode.rank() > g.cfg.Ceiling.rank() {
+		if g.cfg.Ceiling.rank() <= mode.rank() {
 			where = g.cfg.At("mode")
 		}
 		return Verdict{StateShadow, ReasonMode, place("mode shadow", where)}
@@ -140,10 +142,17 @@ func (g *Guard) target(o Order) Verdict {
 	if o.Host == "" {
 		return Verdict{StateRefused, ReasonNoHost, "the alert names no host; set host in the settings of source " + o.Source}
 	}
+	if iso, ok := o.Task.(IsolateHost); ok && iso.Action == IsolationOn && g.own(o) {
+		return Verdict{StateRefused, ReasonProtectedHost, "this bridge runs there: isolated, it could not even release it (built in)"}
+	}
 	if reason, detail := g.cfg.Protect.Check(o); reason != ReasonNone {
 		return Verdict{StateRefused, reason, detail}
 	}
 	return Verdict{State: StateQueued}
+}
+
+func (g *Guard) own(o Order) bool {
+	return g.cfg.Self.Is(o.Host) || slices.ContainsFunc(o.Intent.Names, g.cfg.Self.Is)
 }
 
 func (g *Guard) age(o Order) Verdict {

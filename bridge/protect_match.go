@@ -3,6 +3,7 @@ package bridge
 import (
 	"errors"
 	"net/netip"
+	"slices"
 	"strings"
 )
 
@@ -62,12 +63,7 @@ func (e *protectedProcess) match(image string, all []reading) bool {
 		base := foldPath(BaseName(image))
 		return globMatch(e.name, imageName(base)) || windowsLike(image) && isShortName(base) && mayShorten(e.name, imageName(base))
 	}
-	for _, r := range all {
-		if e.glob.match(r) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(all, e.glob.match)
 }
 
 func imageName(name string) string { return strings.TrimSuffix(foldPath(name), ".exe") }

@@ -1,6 +1,7 @@
 package bridge
 
 import (
+	"fmt"
 	"strconv"
 	"strings"
 )
@@ -87,6 +88,18 @@ func (t ScanType) String() string {
 	default:
 		return strconv.Itoa(int(t))
 	}
+}
+
+// ParseScanType returns the scan scope of a number ("22") or a name of Kaspersky's page ("Folder", in any case).
+func ParseScanType(word string) (ScanType, error) {
+	var names []string
+	for _, t := range scanTypes() {
+		if word == strconv.Itoa(int(t)) || looseName(word) == looseName(t.String()) {
+			return t, nil
+		}
+		names = append(names, t.String())
+	}
+	return 0, fmt.Errorf("%s is no scan type%s: want %s", show(word), strings.TrimSuffix(DidYouMean(word, names), "?"), scanTypeList())
 }
 
 func scanTypes() []ScanType {

@@ -22,6 +22,8 @@ const (
 	emptySHA256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 )
 
+var errRequired = errors.New("required")
+
 // Validate needs the path of a file; digests are optional.
 func (t GetFile) Validate() error { return checkFileTask(t.MD5, t.SHA256, t.Path) }
 
@@ -154,8 +156,6 @@ func (t BlockAddress) Prefix() (netip.Prefix, error) {
 	}
 	return prefix, nil
 }
-
-var errRequired = errors.New("required")
 
 // problems collects what is wrong with the fields of one task.
 type problems []error

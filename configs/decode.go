@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math"
 	"reflect"
-	"strings"
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
@@ -78,7 +77,7 @@ func (d *decoder) syntax(err error, src []byte) {
 			p.Line, p.Column = t.Position.Line, t.Position.Column
 			// Around a mistake nobody knows what is a value; a text may have begun on an earlier line.
 			shown := p.Column + 1
-			lines := strings.Split(string(src), "\n")
+			lines := splitLines(src)
 			for i := max(0, p.Line-6); i < min(p.Line-1, len(lines)); i++ {
 				if literalAt(lines[i]) >= 0 {
 					shown = 1

@@ -277,6 +277,8 @@ func TestLiteralPasswordIsRefusedAndNeverShown(t *testing.T) {
 		"comment beside":     head + "mode: x # password: " + canary + "\n",
 		"almost a reference": head + "ksc: {address: k, user: u, ca: c, password: \"secret:" + strings.ToUpper(canary) + "\"}\n",
 		"sentinel":           head + "sources: {a: {type: redis-stream, addresses: [\"h:1\"], sentinel: {master: m, password: " + canary + "}, stream: s, preset: p}}\n",
+		"carriage returns":   "version: 1\rksc:\r  kennwort: " + canary + "\r  bogus: y\n\n\n",
+		"windows line ends":  "version: 1\r\nksc:\r\n  kennwort: >\r\n    " + canary + "\r\n  bogus: y\r\n",
 		"key of a mapping":   head + "ksc: {address: k, user: u, ca: c, password: {" + canary + ": x}}\n",
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -84,7 +84,12 @@ type excerpts struct {
 }
 
 func newExcerpts(src []byte, hidden []span) excerpts {
-	return excerpts{lines: strings.Split(string(src), "\n"), hidden: hidden}
+	return excerpts{lines: splitLines(src), hidden: hidden}
+}
+
+// splitLines counts lines as the YAML module does, or the wrong ones would be hidden.
+func splitLines(src []byte) []string {
+	return strings.Split(strings.NewReplacer("\r\n", "\n", "\r", "\n").Replace(string(src)), "\n")
 }
 
 // literalAt returns the index in line behind the first word that looks like the key of a secret and is not followed by
@@ -112,7 +117,7 @@ func (x excerpts) around(line, column int) string {
 	if line < 1 || line > len(x.lines) {
 		return ""
 	}
-	text := strings.TrimRight(x.lines[line-1], "\r")
+	text := x.lines[line-1]
 	runes := []rune(text)
 	keep := len(runes)
 	for _, h := range x.hidden {

@@ -56,7 +56,7 @@ func (f *fakeWire) seen() []string {
 	return append([]string(nil), f.calls...)
 }
 
-func fakeClient(t *testing.T) (*Client, *fakeWire) {
+func fakeClient(t testing.TB) (*Client, *fakeWire) {
 	t.Helper()
 	cfg := Config{
 		Address: "ksc01:13299", User: "u", SystemRoots: true, Retries: -1,

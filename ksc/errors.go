@@ -98,7 +98,7 @@ func (e *StatusError) Error() string {
 	return s
 }
 
-// AuthError says that the server refused to let the account in. Nothing else was sent.
+// AuthError says that the server refused to let the account in, or refused it a call in a session just granted. Nothing was done.
 type AuthError struct {
 	User string
 	// SecondFactor says that the password was right and a one-time code is wanted, which no service can give.
@@ -113,7 +113,7 @@ type AuthError struct {
 
 // Error returns user, refusal and hint.
 func (e *AuthError) Error() string {
-	s := fmt.Sprintf("login of %q refused: %v; %s", e.User, e.Err, e.Hint)
+	s := fmt.Sprintf("account %q is refused: %v; %s", e.User, e.Err, e.Hint)
 	if e.stopped {
 		s += "; " + ErrLoginsStopped.Error() + " so that the account is not locked"
 	}

@@ -74,6 +74,9 @@ func (e *Executor) Intend(ctx context.Context, o bridge.Order, wait bool) (in br
 	if err := sendable(o); err != nil {
 		return bridge.Intent{}, false, e.fail(o, err)
 	}
+	if err := o.Task.Validate(); err != nil {
+		return bridge.Intent{}, false, e.fail(o, &refusal{bridge.ReasonInvalid, err.Error()})
+	}
 	h, known := e.hosts.get(o.Host)
 	if !known {
 		if !wait {
@@ -116,15 +119,15 @@ func sendable(o bridge.Order) error {
 	default:
 		return &refusal{bridge.ReasonUnsupported, fmt.Sprintf("KSC has no task for %T", t)}
 	}
-	if err := o.Task.Validate(); err != nil {
-		return &refusal{bridge.ReasonInvalid, err.Error()}
-	}
 	return nil
 }
 
 // Execute adds the incident of the order's intent, from which Web Console's service makes the task. The receipt says
 // accepted: KSC has it, the host has not. An error of class Unknown means that the incident may be there: Reconcile tells.
 func (e *Executor) Execute(ctx context.Context, o bridge.Order) (bridge.Receipt, error) {
+	if err := sendable(o); err != nil {
+		return bridge.Receipt{}, e.fail(o, err)
+	}
 	if err := whole(o.Intent); err != nil {
 		return bridge.Receipt{}, e.fail(o, err)
 	}
@@ -162,10 +165,14 @@ func (e *Executor) complete(ctx context.Context, o bridge.Order, id int64, detai
 	return r
 }
 
-// Resolve returns the hosts that answer to host, for people to choose from; none is not an error. Errors are *CallError, or
-// say what is wrong with the name.
+// Resolve returns the hosts that answer to host, for people to choose from; no host of a name or address is not an error, an
+// unknown id is. Errors are *bridge.ExecError.
 func (e *Executor) Resolve(ctx context.Context, host string) ([]HostMatch, error) {
-	return e.client.lookup(ctx, host)
+	matches, err := e.client.lookup(ctx, host)
+	if err != nil {
+		return nil, e.fail(bridge.Order{}, err)
+	}
+	return matches, nil
 }
 
 // fail makes the executor's one error type.

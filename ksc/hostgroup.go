@@ -51,7 +51,7 @@ func (o *addIncidentOut) missing() string {
 // AddIncident adds an incident and returns its id, which is positive. It has an effect each time and is not repeated once a
 // byte of it may have left: after an error of class bridge.Unknown look for the incident before adding it again.
 //
-// KSC: https://support.kaspersky.com/help/KSC/13/KSCAPI/a00483_a2c513.html
+// KSC: https://support.kaspersky.com/help/KSC/13/KSCAPI/a00483.html
 func (c *Client) AddIncident(ctx context.Context, in NewIncident) (int64, error) {
 	var out addIncidentOut
 	if err := c.call(ctx, methodAddIncident, addIncidentIn{in}, &out); err != nil {
@@ -74,14 +74,14 @@ type updateIncidentIn struct {
 
 // UpdateIncident changes an incident. It sets fixed values, so doing it twice is as good as once.
 //
-// KSC: https://support.kaspersky.com/help/KSC/13/KSCAPI/a00483_aee1ea.html
+// KSC: https://support.kaspersky.com/help/KSC/13/KSCAPI/a00483.html
 func (c *Client) UpdateIncident(ctx context.Context, id int64, change IncidentChange) error {
 	return c.call(ctx, methodUpdateIncident, updateIncidentIn{id, change}, &result{})
 }
 
 // DeleteIncident deletes an incident. A second deletion is refused by the server, so it is not repeated by itself.
 //
-// KSC: https://support.kaspersky.com/help/KSC/15.1/KSCAPI/a00529_a6ece7.html
+// KSC: https://support.kaspersky.com/help/KSC/15.1/KSCAPI/a00529.html
 func (c *Client) DeleteIncident(ctx context.Context, id int64) error {
 	return c.call(ctx, methodDeleteIncident, struct {
 		ID int64 `json:"nId"`

@@ -66,7 +66,7 @@ func TestA12HostileAnswersAreBounded(t *testing.T) {
 			_, err := newExecutor(t, client).Execute(t.Context(), isolate(t, 0))
 			wantClass(t, err, c.want)
 			runtime.ReadMemStats(&after)
-			if took := time.Since(begun); took > 4*time.Second {
+			if took := time.Since(begun); took > 20*time.Second {
 				t.Errorf("took %s", took)
 			}
 			if mb := (after.TotalAlloc - before.TotalAlloc) >> 20; mb > 128 {

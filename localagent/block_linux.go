@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -100,20 +101,22 @@ func overlapping(st *blockState, prefix netip.Prefix, d time.Duration) (inside [
 	return inside, d, held, nil
 }
 
-// put queues the change. Adding before deleting makes the deletion safe when the element has just run out.
+// put queues the change. A table that is not as it has to be is made anew with the blocks it had, and so is one
+// whose prefixes change: the kernel does not find the ends of an interval that changes twice in a transaction.
 func (r *blockRules) put(c *nftables.Conn, before *blockState, prefix netip.Prefix, d time.Duration, inside []netip.Prefix) error {
-	if !before.intact {
-		if err := r.create(c, before.blocks); err != nil {
+	set, els := r.set(prefix), elements(prefix, d)
+	if !before.intact || len(inside) > 0 {
+		carried := slices.DeleteFunc(slices.Clone(before.blocks), func(b Block) bool {
+			return b.Prefix == prefix || slices.Contains(inside, b.Prefix)
+		})
+		if err := errors.Join(r.create(c, carried), c.SetAddElements(set, els)); err != nil {
 			return hopeless("describe the block table: %w", err)
 		}
+		return nil
 	}
-	set, els := r.set(prefix), elements(prefix, d)
-	var errs []error
-	for _, p := range inside {
-		errs = append(errs, c.SetDeleteElements(set, elements(p, 0)))
-	}
-	errs = append(errs, c.SetAddElements(set, els), c.SetDeleteElements(set, els), c.SetAddElements(set, els))
-	if err := errors.Join(errs...); err != nil {
+	// Adding before deleting makes the deletion safe when the element has just run out.
+	err := errors.Join(c.SetAddElements(set, els), c.SetDeleteElements(set, els), c.SetAddElements(set, els))
+	if err != nil {
 		return hopeless("describe the block of %s: %w", prefix, err)
 	}
 	return nil

@@ -1,6 +1,7 @@
 package localagent
 
 import (
+	"encoding/binary"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -64,8 +65,8 @@ func newBlockRules() *blockRules {
 	r.chains = []*nftables.Chain{pre, out}
 	for _, set := range r.sets {
 		drop := &expr.Verdict{Kind: expr.VerdictDrop}
-		r.add(pre, set, false, drop)
-		r.add(pre, set, true, drop)
+		r.add(pre, set, false, drop, notLoopback()...)
+		r.add(pre, set, true, drop, notLoopback()...)
 		r.add(out, set, true, &expr.Reject{Type: rejectTCPReset}, &expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1},
 			&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{unix.IPPROTO_TCP}})
 		r.add(out, set, true, &expr.Reject{Type: rejectICMPX, Code: icmpxAdminProhibited})
@@ -97,6 +98,14 @@ func (r *blockRules) add(c *nftables.Chain, set *nftables.Set, destination bool,
 	r.rules = append(r.rules, &nftables.Rule{
 		Table: r.table, Chain: c, Exprs: exprs, UserData: userdata.AppendString(nil, userdata.TypeComment, tag),
 	})
+}
+
+// notLoopback lets the answers of our own reject pass: they come back over loopback in the name of the blocked peer.
+func notLoopback() []expr.Any {
+	return []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyIIFTYPE, Register: 1},
+		&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: binary.NativeEndian.AppendUint16(nil, unix.ARPHRD_LOOPBACK)},
+	}
 }
 
 // create queues the whole table: whatever stood there before is replaced in the same transaction, so that no

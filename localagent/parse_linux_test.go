@@ -21,7 +21,7 @@ func atoi(t *testing.T, s string) int {
 
 func TestParseStatReadsBehindTheLastParenthesis(t *testing.T) {
 	t.Parallel()
-	const tail = " 4 4 4 0 -1 4194304 1 2 3 4 5 6 7 8 20 0 1 0 777 1 2 3"
+	const tail = " 4 4 0 -1 4194304 1 2 3 4 5 6 7 8 20 0 1 0 777 1 2 3"
 	for name, c := range map[string]struct {
 		in   string
 		want procStat

@@ -43,6 +43,8 @@ var (
 
 // loader compiles rule files one after the other.
 type loader struct {
+	// window is the dedupe window of rules that name none.
+	window time.Duration
 	*document
 	rules    []*rule
 	places   map[string]string // rule name → where it stands
@@ -50,8 +52,8 @@ type loader struct {
 	rawIndex map[string]int
 }
 
-func newLoader() *loader {
-	return &loader{places: map[string]string{}, rawIndex: map[string]int{}}
+func newLoader(window time.Duration) *loader {
+	return &loader{window: window, places: map[string]string{}, rawIndex: map[string]int{}}
 }
 
 // load compiles one file and returns its problems.
@@ -92,7 +94,7 @@ func (l *loader) rule(n ast.Node) {
 	if !ok {
 		return
 	}
-	r := &rule{file: l.name, line: tokenOf(n).Position.Line, mode: bridge.ModeShadow, window: defaultWindow}
+	r := &rule{file: l.name, line: tokenOf(n).Position.Line, mode: bridge.ModeShadow, window: l.window}
 	r.at = fmt.Sprintf("%s:%d", r.file, r.line)
 	given := map[string]bool{}
 	for _, e := range entries {
@@ -156,7 +158,7 @@ func (l *loader) mode(n ast.Node) bridge.Mode {
 }
 
 func (l *loader) dedupe(n ast.Node) (by []ref, window time.Duration) {
-	window = defaultWindow
+	window = l.window
 	entries, ok := l.entries(n, keyDedupe, dedupeKeys)
 	if !ok {
 		return nil, window

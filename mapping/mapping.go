@@ -38,6 +38,8 @@ type Config struct {
 	Sources map[string]Source
 	// Ceiling bounds the mode of every rule; empty = shadow.
 	Ceiling bridge.Mode
+	// Window is the dedupe window of rules that do not name their own; 0 = 10 min, negative = none.
+	Window time.Duration
 	// Location is the zone of times that a preset declares local; nil = time.Local.
 	Location *time.Location
 }
@@ -67,7 +69,14 @@ func New(cfg Config) (*Mapping, error) {
 	if m.location == nil {
 		m.location = time.Local
 	}
-	l := newLoader()
+	window := cfg.Window
+	switch {
+	case window == 0:
+		window = defaultWindow
+	case window < 0:
+		window = 0
+	}
+	l := newLoader(window)
 	var problems []Problem
 	for _, f := range cfg.Files {
 		problems = append(problems, l.load(f)...)

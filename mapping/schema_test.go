@@ -150,7 +150,7 @@ func TestSchemaTakesTheRulesTheLoaderTakes(t *testing.T) {
 			t.Fatal(err)
 		}
 		rules, _, _ := strings.Cut(string(data), "----------\n")
-		problems := newLoader().load(RuleFile{Name: "rules.yaml", Data: []byte(rules)})
+		problems := newLoader(defaultWindow).load(RuleFile{Name: "rules.yaml", Data: []byte(rules)})
 		if strings.HasPrefix(filepath.Base(file), "syntax") || strings.HasPrefix(filepath.Base(file), "aliases") {
 			continue
 		}

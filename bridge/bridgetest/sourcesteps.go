@@ -76,7 +76,7 @@ func (u *SourceUnderTest) next(ctx context.Context) (bridge.Delivery, error) {
 
 func (u *SourceUnderTest) receive(ctx context.Context) (bridge.Delivery, error) {
 	for {
-		d, err := u.Source.Receive(ctx)
+		d, err := u.call(ctx)
 		if !errors.Is(err, bridge.ErrNotConnected) {
 			return d, err
 		}
@@ -85,6 +85,31 @@ func (u *SourceUnderTest) receive(ctx context.Context) (bridge.Delivery, error) 
 		case <-ctx.Done():
 			return d, context.Cause(ctx)
 		}
+	}
+}
+
+// call is one Receive that cannot hang the suite: a source that does not come back after its context has ended is
+// left behind.
+func (u *SourceUnderTest) call(ctx context.Context) (bridge.Delivery, error) {
+	type answer struct {
+		d   bridge.Delivery
+		err error
+	}
+	c := make(chan answer, 1)
+	go func() {
+		d, err := u.Source.Receive(ctx)
+		c <- answer{d, err}
+	}()
+	select {
+	case a := <-c:
+		return a.d, a.err
+	case <-ctx.Done():
+	}
+	select {
+	case a := <-c:
+		return a.d, a.err
+	case <-time.After(u.patience()):
+		return bridge.Delivery{}, fmt.Errorf("receive went on for %s after its context had ended", u.patience())
 	}
 }
 

@@ -12,10 +12,11 @@ import (
 // entryID is the id of a stream entry, "<milliseconds>-<sequence>", in a form that compares.
 type entryID struct{ ms, seq uint64 }
 
+// parseID also reads "<milliseconds>", which Redis takes for sequence 0.
 func parseID(s string) (entryID, error) {
 	ms, seq, ok := strings.Cut(s, "-")
 	if !ok {
-		return entryID{}, fmt.Errorf("stream id %q is not <ms>-<seq>", clip(s))
+		seq = "0"
 	}
 	var id entryID
 	var err error

@@ -266,6 +266,7 @@ type source interface {
 	Close(ctx context.Context) error
 	Ready() <-chan struct{}
 	Connected() bool
+	Err() error
 }
 
 // run starts a source and closes it at the end of the test.
@@ -290,7 +291,7 @@ func awaitReady(t testing.TB, s source) {
 	select {
 	case <-s.Ready():
 	case <-time.After(10 * time.Second):
-		t.Fatal("source is not ready after 10 s")
+		t.Fatalf("source is not ready after 10 s: %v", s.Err())
 	}
 }
 

@@ -13,7 +13,7 @@ import (
 	"modernc.org/sqlite"
 )
 
-// busyTimeout is how long a connection waits for another process' lock before it gives up, in milliseconds.
+// busyTimeout is how long opening, migrating and reading wait for another process' lock, in milliseconds.
 const busyTimeout = "5000"
 
 // conn is one connection with its prepared statements. It is used by one goroutine at a time.

@@ -99,7 +99,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
 	w := &writer{store: s}
-	if err := w.open(fresh); err != nil {
+	if err := w.open(context.WithoutCancel(ctx), fresh); err != nil {
 		return nil, fmt.Errorf("open store %s: %w", s.path, err)
 	}
 	for range maxReaders {
@@ -109,7 +109,9 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	return s, nil
 }
 
-// Close finishes what callers have handed over, refuses more, and closes the file. It waits for reads under way.
+// Close finishes what callers have handed over, refuses more, and closes the file. It waits for reads under way. The
+// last one to close the file moves its log into it, which takes some syncs; a short-lived process may end
+// without Close, what was answered is safe.
 func (s *Store) Close() error {
 	s.stopped.Do(func() {
 		close(s.stop)

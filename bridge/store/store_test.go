@@ -262,3 +262,35 @@ func TestRequestIsWithdrawnOnlyBeforeItIsTaken(t *testing.T) {
 		}
 	}
 }
+
+func TestWriterWaitsForTheTransactionOfAnotherProcess(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	a, b := openTest(t, Config{Dir: dir}), openTest(t, Config{Dir: dir})
+	locked, free, done := make(chan struct{}), make(chan struct{}), make(chan error, 1)
+	go func() {
+		done <- a.do(t.Context(), func(*tx) error {
+			close(locked)
+			<-free
+			return nil
+		})
+	}()
+	<-locked
+	admitted := make(chan error, 1)
+	go func() {
+		_, err := b.Admit(t.Context(), bridge.Admission{Orders: []bridge.Order{numbered(t, 1)}})
+		admitted <- err
+	}()
+	select {
+	case err := <-admitted:
+		t.Errorf("admitted inside the other transaction: %v", err)
+	case <-time.After(50 * time.Millisecond):
+	}
+	if _, err := b.Orders(t.Context(), Filter{}); err != nil {
+		t.Errorf("read beside the other transaction: %v", err)
+	}
+	close(free)
+	if err := errors.Join(<-done, <-admitted); err != nil {
+		t.Error(err)
+	}
+}

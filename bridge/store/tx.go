@@ -7,6 +7,9 @@ import (
 	"time"
 )
 
+// maxLockWait is how long the writer waits for another process' transaction before its callers get an error.
+const maxLockWait = 5 * time.Second
+
 // tx is one write transaction and what was read at its start: the ends of the tables and of the chain.
 // Another process may have written since the last one, so nothing of it is kept.
 type tx struct {
@@ -23,7 +26,7 @@ func beginTx(ctx context.Context, w *writer) (*tx, error) {
 	clear(w.records)
 	w.records = w.records[:0]
 	t := &tx{ctx: ctx, conn: w.conn, w: w, now: w.store.now()}
-	if _, err := t.run("BEGIN IMMEDIATE"); err != nil {
+	if err := t.begin(); err != nil {
 		return nil, err
 	}
 	row, err := t.first(`SELECT (SELECT max(seq) FROM alerts), (SELECT max(seq) FROM orders), seq, hash
@@ -37,6 +40,17 @@ func beginTx(ctx context.Context, w *writer) (*tx, error) {
 	t.lastAlert, t.lastOrder, t.lastAudit = asInt(row[0]), asInt(row[1]), asInt(row[2])
 	copy(t.head[:], asBytes(row[3]))
 	return t, nil
+}
+
+// begin takes the write lock. A process that writes without pause leaves only moments between its transactions: asking every
+// millisecond (the busy_timeout of the writer) finds one soon, SQLite's own growing waits may take seconds.
+func (t *tx) begin() error {
+	for start := time.Now(); ; {
+		_, err := t.run("BEGIN IMMEDIATE")
+		if resultCode(err) != codeBusy || time.Since(start) > maxLockWait {
+			return err
+		}
+	}
 }
 
 // end commits, or rolls back when err is set or the commit fails.

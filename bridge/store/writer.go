@@ -88,16 +88,15 @@ func (s *Store) do(ctx context.Context, apply func(tx *tx) error) error {
 	return <-r.done
 }
 
-// open connects and migrates.
-func (w *writer) open(fresh bool) error {
-	ctx := context.Background()
+// open connects and migrates. A ctx that can end would cost the driver a goroutine a statement.
+func (w *writer) open(ctx context.Context, fresh bool) error {
 	c, err := openConn(ctx, w.store.path, false)
 	if err != nil {
 		return err
 	}
 	from, to, err := migrate(ctx, c)
 	if err == nil {
-		err = c.script(ctx, "PRAGMA synchronous=FULL; PRAGMA cache_size=-16384; PRAGMA wal_autocheckpoint=2000")
+		err = c.script(ctx, "PRAGMA synchronous=FULL; PRAGMA cache_size=-16384; PRAGMA wal_autocheckpoint=2000; PRAGMA busy_timeout=1")
 	}
 	if err != nil {
 		return errors.Join(err, c.close())
@@ -129,22 +128,15 @@ func (w *writer) run() {
 	}
 }
 
-// drain adds what waits in the queue and drops what was withdrawn. Callers that were just answered get one chance
-// to come back first, or every second transaction would carry a single request.
+// drain adds what waits in the queue and drops what was withdrawn. Callers that were just answered get the chance to come
+// back first, for as long as some of them do: small transactions write the same pages more often.
 func (w *writer) drain(batch []*request) []*request {
-	yielded := w.lastLen < 2
-	for len(batch) < cap(batch) {
-		select {
-		case r := <-w.store.queue:
-			batch = append(batch, r)
-			continue
-		default:
+	for before := -1; len(batch) < cap(batch) && len(batch) > before; {
+		before = len(batch)
+		batch = w.take(batch)
+		if w.lastLen > 1 {
+			runtime.Gosched()
 		}
-		if yielded || len(batch) >= w.lastLen {
-			break
-		}
-		runtime.Gosched()
-		yielded = true
 	}
 	w.lastLen = len(batch)
 	taken := batch[:0]
@@ -154,6 +146,19 @@ func (w *writer) drain(batch []*request) []*request {
 		}
 	}
 	return taken
+}
+
+// take adds what waits in the queue.
+func (w *writer) take(batch []*request) []*request {
+	for len(batch) < cap(batch) {
+		select {
+		case r := <-w.store.queue:
+			batch = append(batch, r)
+		default:
+			return batch
+		}
+	}
+	return batch
 }
 
 // commit runs a batch in one transaction and answers its callers. When the batch fails, each request is tried
@@ -184,7 +189,7 @@ func (w *writer) commit(batch []*request) {
 func (w *writer) try(batch []*request, results []error) error {
 	ctx := context.Background() // a transaction that was begun is brought to its end
 	if w.conn == nil {
-		if err := w.open(false); err != nil {
+		if err := w.open(ctx, false); err != nil {
 			return fmt.Errorf("store: open again: %w", err)
 		}
 	}

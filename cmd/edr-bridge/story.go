@@ -56,6 +56,10 @@ func (t *told) Admit(ctx context.Context, a bridge.Admission) ([]bridge.Admitted
 	}
 	for _, ad := range out {
 		o := ad.Order
+		if o.Task == nil {
+			t.tellOrder(o)
+			continue
+		}
 		t.story.tell("rule", "%s (%s) asks for %s on %s", o.Rule, o.At, o.Task.Kind(), o.Host)
 		t.tellOrder(o)
 	}

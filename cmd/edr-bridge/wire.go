@@ -19,13 +19,13 @@ import (
 
 // wiring opens the parts of one bridge as a verb asks for them and closes them in reverse.
 type wiring struct {
-	app  *app
-	set  *configs.Settings
+	app *app
+	set *configs.Settings
 	// vendor is where the KSC connection comes from when the settings have none.
 	vendor *configs.Vendor
-	log  *slog.Logger
-	self bridge.Identity
-	hold *bridge.HoldSwitch
+	log    *slog.Logger
+	self   bridge.Identity
+	hold   *bridge.HoldSwitch
 
 	secrets *secrets.Store
 	store   *store.Store
@@ -250,7 +250,7 @@ func (w *wiring) openGuard() (*bridge.Guard, error) {
 		return nil, fail(exitConfig, "config.protect", err, "")
 	}
 	guard, err := bridge.NewGuard(bridge.GuardConfig{
-		Protect: protect, Hold: w.hold, Ceiling: w.set.Mode, MaxAge: w.set.MaxAge["default"], MaxAgePID: w.set.MaxAge["pid"],
+		Protect: protect, Hold: w.hold, Self: w.self, Ceiling: w.set.Mode, MaxAge: w.set.MaxAge["default"], MaxAgePID: w.set.MaxAge["pid"],
 		MaxAgeOf: w.set.MaxAgeOf(), At: w.set.At,
 	})
 	if err != nil {
@@ -303,7 +303,10 @@ func (w *wiring) openMapping(ctx context.Context) (*mapping.Mapping, error) {
 	if err != nil {
 		return nil, fail(exitConfig, "rules.invalid", err, "edr-bridge rules check")
 	}
-	cfg := mapping.Config{Ceiling: w.set.Mode, Sources: map[string]mapping.Source{}}
+	cfg := mapping.Config{Ceiling: w.set.Mode, Window: w.set.Dedupe.For, Sources: map[string]mapping.Source{}}
+	if cfg.Window == 0 {
+		cfg.Window = -1 // the settings say none; unset is a default there
+	}
 	for _, f := range files {
 		cfg.Files = append(cfg.Files, mapping.RuleFile{Name: f.Name, Data: f.Data})
 	}

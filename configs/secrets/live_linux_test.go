@@ -99,9 +99,34 @@ func TestSecretServiceUnderItsOwnBus(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if backend, err := s.Test(t.Context()); backend != SecretService || err != nil {
+		backend, err := s.Test(t.Context())
+		for deadline := time.Now().Add(10 * time.Second); errors.Is(err, ErrBackend) && time.Now().Before(deadline); {
+			if err := sleep(t.Context(), 50*time.Millisecond); err != nil { // the keyring is still starting
+				t.Fatal(err)
+			}
+			backend, err = s.Test(t.Context())
+		}
+		if backend != SecretService || err != nil {
 			t.Fatalf("%q %v", backend, err)
 		}
+		_, err = s.Get(t.Context(), "ksc/password")
+		wantErr(t, err, ErrNotFound)
+		if err := s.Set(t.Context(), "ksc/password", NewSecret([]byte(canary))); err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		if got := get(t, s, "ksc/password"); got != canary {
+			t.Errorf("got %q", got)
+		}
+		t.Logf("a read took %v", time.Since(began))
+		refs, err := s.List(t.Context())
+		if len(refs) != 1 || refs[0] != "ksc/password" || err != nil {
+			t.Errorf("%v %v", refs, err)
+		}
+		if err := s.Delete(t.Context(), "ksc/password"); err != nil {
+			t.Error(err)
+		}
+		wantErr(t, s.Delete(t.Context(), "ksc/password"), ErrNotFound)
 		return
 	}
 	for _, tool := range []string{"dbus-run-session", "gnome-keyring-daemon"} {
@@ -111,7 +136,8 @@ func TestSecretServiceUnderItsOwnBus(t *testing.T) {
 	}
 	home := t.TempDir()
 	cmd := rerun(t, t.Name(), "HOME="+home, "XDG_RUNTIME_DIR="+home, "PATH="+os.Getenv("PATH"), inner+"=1", "EDR_BRIDGE_SECRETS_BACKEND=secret-service")
-	script := `printf lab | gnome-keyring-daemon --unlock --components=secrets >/dev/null && exec "$@"`
+	script := `mkfifo "$HOME/p" && gnome-keyring-daemon --foreground --unlock --components=secrets <"$HOME/p" >/dev/null & daemon=$!
+		until [ -p "$HOME/p" ]; do :; done; printf lab >"$HOME/p"; "$@"; code=$?; kill $daemon; exit $code`
 	cmd.Args = append([]string{"dbus-run-session", "--", "sh", "-c", script, "sh"}, append([]string{cmd.Path}, cmd.Args[1:]...)...)
 	path, err := exec.LookPath("dbus-run-session")
 	if err != nil {
@@ -120,6 +146,8 @@ func TestSecretServiceUnderItsOwnBus(t *testing.T) {
 	cmd.Path = path
 	if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), "--- PASS") {
 		t.Errorf("%v\n%s", err, out)
+	} else {
+		t.Logf("%s", out)
 	}
 }
 

@@ -15,8 +15,14 @@ import (
 // BenchmarkAddAndUpdate sends AddIncident and UpdateIncident in turn, 16 in flight over TLS keep-alive,
 // with a bare net/http client on the same machine. Budget: 30,000 requests a second.
 func BenchmarkAddAndUpdate(b *testing.B) {
+	for name, background := range map[string]bool{"store": false, "store and make tasks": true} {
+		b.Run(name, func(b *testing.B) { benchAddAndUpdate(b, background) })
+	}
+}
+
+func benchAddAndUpdate(b *testing.B, background bool) {
 	cfg := testConfig()
-	cfg.KeepIncidents = 200_000
+	cfg.KeepIncidents, cfg.BackgroundConnection = 200_000, background
 	s := startServer(b, cfg)
 	c := newSession(b, s)
 	const inFlight = 16

@@ -57,7 +57,8 @@ type Config struct {
 	Logger *slog.Logger
 	// OnIncident is called after AddIncident stored an incident and before the answer, by many goroutines at once.
 	OnIncident func(Incident)
-	// OnTask is called for each state a task enters, in order, by one goroutine.
+	// OnTask is called for each state a task enters, in order, by one goroutine. One that lags 100,000
+	// states behind loses the oldest. Neither function may call Close or Down.
 	OnTask func(Task)
 }
 

@@ -2,6 +2,7 @@ package ksctest
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -167,12 +168,7 @@ func parseTextQuery(s string) (textQuery, error) {
 func (q textQuery) match(s string) bool {
 	words := textWords(s, "")
 	found := func(g glob) bool {
-		for _, w := range words {
-			if g.match(w) {
-				return true
-			}
-		}
-		return false
+		return slices.ContainsFunc(words, g.match)
 	}
 	for _, clause := range q {
 		ok := true

@@ -136,12 +136,12 @@ func TestFilterLimitsAreReached(t *testing.T) {
 
 func TestWildcardsDoNotRunAway(t *testing.T) {
 	t.Parallel()
-	f, err := parseFilter(`(S="`+strings.Repeat("*a", 500)+`b")`, sampleSchema(), time.Now())
+	f, err := parseFilter(`(S="`+strings.Repeat("*a", 100)+`b")`, sampleSchema(), time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
 	start := time.Now()
-	if f.match(sample{"S": strings.Repeat("a", 20_000)}) {
+	if f.match(sample{"S": strings.Repeat("a", 5_000)}) {
 		t.Error("matched")
 	}
 	if took := time.Since(start); took > 2*time.Second {

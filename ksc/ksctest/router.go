@@ -16,7 +16,7 @@ const (
 	apiPrefix = "/api/v1.0/"
 	// headerSession is the canonical form of X-KSC-Session.
 	headerSession = "X-Ksc-Session"
-	maxBody       = 32 << 20 // bytes of a request; more is 413
+	maxBody       = 16 << 20 // bytes of a request; more is 413
 	keepBuffer    = 64 << 10 // larger buffers are not pooled
 	typeJSON      = "application/json"
 	typeText      = "text/plain"

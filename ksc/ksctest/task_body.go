@@ -27,22 +27,36 @@ type paramRule struct {
 	check    func(raw json.RawMessage) error
 }
 
-// taskRules returns the parameters of the tasks whose params are an object.
-func taskRules() map[string][]paramRule {
-	file := []paramRule{{"md5hash", false, isHash(16, true)}, {"sha256hash", false, isHash(32, true)}, {"path", false, isString}}
-	return map[string][]paramRule{
-		"getFile":          file,
-		"quarantineFile":   file,
-		"deleteFile":       append(slices.Clone(file), paramRule{"searchInSubfolders", true, isBool}),
-		"terminateProcess": append(slices.Clone(file), paramRule{"caseSensitive", false, isBool}),
-		"startProcess":     {{"executablePath", false, isFilled}, {"arguments", true, isString}, {"workingFolder", true, isString}},
-		"isolateHost":      {{"action", false, isSwitch}},
-		"preventExecution": {{"hash", false, isHash(16, false)}, {"path", false, isString}, {"caseSensitive", false, isBool}},
-		"iocScan": {
-			{"ioc", false, isArchive}, {"isolateHost", false, isBool},
-			{"scanCriticalAreas", false, isBool}, {"quarantineObject", false, isBool},
-		},
-	}
+// fileRules are the parameters that name a file.
+var fileRules = []paramRule{
+	{"md5hash", false, isHash(16, true)},
+	{"sha256hash", false, isHash(32, true)},
+	{"path", false, isString},
+}
+
+// taskRules are the parameters of the tasks whose params are an object.
+var taskRules = map[string][]paramRule{
+	"getFile":          fileRules,
+	"quarantineFile":   fileRules,
+	"deleteFile":       append(slices.Clone(fileRules), paramRule{"searchInSubfolders", true, isBool}),
+	"terminateProcess": append(slices.Clone(fileRules), paramRule{"caseSensitive", false, isBool}),
+	"startProcess":     {{"executablePath", false, isFilled}, {"arguments", true, isString}, {"workingFolder", true, isString}},
+	"isolateHost":      {{"action", false, isSwitch}},
+	"preventExecution": {{"hash", false, isHash(16, false)}, {"path", false, isString}, {"caseSensitive", false, isBool}},
+	"iocScan": {
+		{"ioc", false, isArchive},
+		{"isolateHost", false, isBool},
+		{"scanCriticalAreas", false, isBool},
+		{"quarantineObject", false, isBool},
+	},
+}
+
+// scanRules are the members of one scope of onDemandScan.
+var scanRules = []paramRule{
+	{"enabled", false, isBool},
+	{"path", false, isString},
+	{"recursive", false, isBool},
+	{"type", false, isScanType},
 }
 
 // readTaskBody decodes and checks a body. Unknown keys are refused: the vendor's reader is not known to take any.
@@ -77,7 +91,7 @@ func checkParams(task string, raw json.RawMessage) error {
 	if task == "onDemandScan" {
 		return checkScan(raw)
 	}
-	rules, ok := taskRules()[task]
+	rules, ok := taskRules[task]
 	if !ok {
 		return fmt.Errorf("task: %q is none of the nine", task)
 	}
@@ -92,9 +106,7 @@ func checkScan(raw json.RawMessage) error {
 	}
 	var errs []error
 	for i, scope := range scopes {
-		errs = append(errs, checkObject(fmt.Sprintf("params[%d]", i), scope, []paramRule{
-			{"enabled", false, isBool}, {"path", false, isString}, {"recursive", false, isBool}, {"type", false, isScanType},
-		}))
+		errs = append(errs, checkObject(fmt.Sprintf("params[%d]", i), scope, scanRules))
 	}
 	return errors.Join(errs...)
 }

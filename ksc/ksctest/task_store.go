@@ -16,6 +16,7 @@ const (
 	taskLife     = 30 * 24 * time.Hour
 	firstTaskID  = 101
 	maxTaskName  = 100 // characters of DisplayName
+	maxChanges   = 100_000
 	taskNameTime = "2006-01-02 15:04:05"
 )
 
@@ -89,6 +90,8 @@ type taskStore struct {
 	wake    chan struct{} // one token: a step was planned or a change waits to be told
 	tell    bool          // somebody wants changes
 
+	// turn lets one caller at a time do what is due; it is taken before mu.
+	turn sync.Mutex
 	// mu guards the fields below and every task.
 	mu      sync.Mutex
 	nextID  int
@@ -138,13 +141,20 @@ func (ts *taskStore) nudge() {
 // advance does every step that is due, in order of time. The function read gives the task of an incident,
 // or nil when there is none to make. It returns how long nothing is due, negative when nothing is planned.
 func (ts *taskStore) advance(now time.Time, read func(incidentID int) *Task) time.Duration {
+	ts.turn.Lock()
+	defer ts.turn.Unlock()
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
 	for len(ts.plan) > 0 && !ts.plan[0].due.After(now) {
 		next := heap.Pop(&ts.plan).(step)
 		if next.task != nil {
 			ts.proceed(next.task, next.due)
-		} else if t := read(next.incidentID); t != nil {
+			continue
+		}
+		ts.mu.Unlock() // reading a body takes its time, and AddIncident must not wait for it
+		t := read(next.incidentID)
+		ts.mu.Lock()
+		if t != nil {
 			ts.create(t, next.due)
 		}
 	}
@@ -241,6 +251,7 @@ func (ts *taskStore) drop(t *Task) {
 func (ts *taskStore) note(t *Task) {
 	if ts.tell {
 		ts.changes = append(ts.changes, *t)
+		ts.changes = ts.changes[max(0, len(ts.changes)-maxChanges):]
 	}
 }
 

@@ -1,0 +1,505 @@
+package localagent
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/nftables"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/edr-bridge/edr-bridge/bridge"
+)
+
+const (
+	near4, far4 = "198.51.100.1", "198.51.100.2"
+	near6, far6 = "2001:db8::1", "2001:db8::2"
+	gateway4    = "198.51.100.254"
+)
+
+// far is the other end of a cable: a network namespace with a thread of its own.
+type far struct {
+	work chan func()
+}
+
+// do runs f on the thread that lives in the far namespace; sockets f opens stay there.
+func (f far) do(work func()) {
+	done := make(chan struct{})
+	f.work <- func() { defer close(done); work() }
+	<-done
+}
+
+// cable connects the test's namespace with a far one by a pair of virtual interfaces.
+func cable(t *testing.T) far {
+	t.Helper()
+	f := far{work: make(chan func())}
+	ready := make(chan error)
+	ended := make(chan struct{})
+	fd := -1
+	go func() {
+		defer close(ended)
+		// Never unlocked: the thread ends with the goroutine, and its namespace with it.
+		runtime.LockOSThread()
+		err := unix.Unshare(unix.CLONE_NEWNET)
+		if err == nil {
+			fd, err = unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		}
+		ready <- err
+		for work := range f.work {
+			work()
+		}
+	}()
+	if err := <-ready; err != nil {
+		t.Skipf("the machine allows no network namespaces: %v", err)
+	}
+	t.Cleanup(func() { close(f.work); <-ended; _ = unix.Close(fd) })
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	must(netlink.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "near"}, PeerName: "far", PeerNamespace: netlink.NsFd(fd)}))
+	up := func(h *netlink.Handle, name string, addrs ...string) {
+		lo, err := h.LinkByName("lo")
+		must(err)
+		must(h.LinkSetUp(lo))
+		link, err := h.LinkByName(name)
+		must(err)
+		for _, s := range addrs {
+			addr, err := netlink.ParseAddr(s)
+			must(err)
+			addr.Flags = unix.IFA_F_NODAD
+			must(h.AddrAdd(link, addr))
+		}
+		must(h.LinkSetUp(link))
+	}
+	here, err := netlink.NewHandle()
+	must(err)
+	up(here, "near", near4+"/24", near6+"/64")
+	must(here.RouteAdd(&netlink.Route{Gw: net.ParseIP(gateway4)}))
+	f.do(func() {
+		there, err := netlink.NewHandle()
+		must(err)
+		up(there, "far", far4+"/24", far6+"/64", "198.51.100.3/24")
+	})
+	return f
+}
+
+// echo serves on a listener until it is closed.
+func echo(l net.Listener) {
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		go func() { _, _ = io.Copy(c, c); _ = c.Close() }()
+	}
+}
+
+// talk reports whether the connection still carries bytes both ways.
+func talk(c net.Conn) error {
+	_ = c.SetDeadline(time.Now().Add(2 * time.Second))
+	if _, err := c.Write([]byte("x")); err != nil {
+		return err
+	}
+	_, err := io.ReadFull(c, make([]byte, 1))
+	return err
+}
+
+func mustListen(t *testing.T, f *far, addr string) net.Listener {
+	t.Helper()
+	var l net.Listener
+	var err error
+	listen := func() { l, err = net.Listen("tcp", net.JoinHostPort(addr, "0")) }
+	if f == nil {
+		listen()
+	} else {
+		f.do(listen)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	go echo(l)
+	return l
+}
+
+func mustDial(t *testing.T, f *far, addr string) net.Conn {
+	t.Helper()
+	var c net.Conn
+	var err error
+	if f == nil {
+		c, err = net.DialTimeout("tcp", addr, 2*time.Second)
+	} else {
+		// A plain dial of one address stays on the thread.
+		f.do(func() { c, err = net.DialTCP("tcp", nil, tcpAddr(addr)) })
+	}
+	if err != nil {
+		t.Fatalf("dial %s: %v", addr, err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	if err := talk(c); err != nil {
+		t.Fatalf("talk to %s: %v", addr, err)
+	}
+	return c
+}
+
+func tcpAddr(s string) *net.TCPAddr { return net.TCPAddrFromAddrPort(netip.MustParseAddrPort(s)) }
+
+func blockOrder(address string, d time.Duration) bridge.Order {
+	o := order(bridge.BlockAddress{Address: address})
+	o.For = d
+	return o
+}
+
+func TestBlockAddressCutsBothDirectionsUntilItsTimeIsOver(t *testing.T) {
+	if !inside(t, unix.CLONE_NEWNET) {
+		return
+	}
+	f := cable(t)
+	for name, c := range map[string]struct{ near, far string }{"IPv4": {near4, far4}, "IPv6": {near6, far6}} {
+		t.Run(name, func(t *testing.T) {
+			a := newAgent(t)
+			ours, theirs := mustListen(t, nil, c.near), mustListen(t, &f, c.far)
+			outbound, inbound := mustDial(t, nil, theirs.Addr().String()), mustDial(t, &f, ours.Addr().String())
+
+			begin := time.Now()
+			done(t, a, blockOrder(c.far, 3*time.Second), "cut 2 connections")
+			t.Logf("blocked in %s", time.Since(begin))
+			if err := talk(outbound); !errors.Is(err, syscall.ECONNABORTED) {
+				t.Errorf("our connection to the blocked address: %v, want ECONNABORTED", err)
+			}
+			if err := talk(inbound); err == nil {
+				t.Error("the connection from the blocked address still carries bytes")
+			}
+			if _, err := net.DialTimeout("tcp", theirs.Addr().String(), time.Second); !errors.Is(err, syscall.ECONNREFUSED) {
+				t.Errorf("connecting to the blocked address: %v, want ECONNREFUSED at once", err)
+			}
+			f.do(func() {
+				d := net.Dialer{Timeout: 300 * time.Millisecond}
+				if c, err := d.Dial("tcp", ours.Addr().String()); err == nil {
+					_ = c.Close()
+					t.Error("the blocked address can still connect")
+				}
+			})
+			blocks, err := a.Blocked(t.Context())
+			if err != nil || len(blocks) != 1 || blocks[0].Prefix.Addr().String() != c.far || blocks[0].Timeout != 3*time.Second || blocks[0].Left <= 0 {
+				t.Errorf("blocked = %v, %v", blocks, err)
+			}
+			eventually(t, "the kernel ends the block by itself", func() bool {
+				blocks, err := a.Blocked(t.Context())
+				return err == nil && len(blocks) == 0
+			})
+			_ = mustDial(t, nil, theirs.Addr().String())
+			_ = mustDial(t, &f, ours.Addr().String())
+		})
+	}
+}
+
+func TestBlockAddressCutsIPv4OfSocketsThatSpeakBoth(t *testing.T) {
+	if !inside(t, unix.CLONE_NEWNET) {
+		return
+	}
+	f := cable(t)
+	a := newAgent(t)
+	l, err := net.Listen("tcp", "[::]:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go echo(l)
+	_, port, _ := net.SplitHostPort(l.Addr().String())
+	c := mustDial(t, &f, net.JoinHostPort(near4, port))
+	done(t, a, blockOrder(far4, time.Minute), "cut 1 connections")
+	if err := talk(c); err == nil {
+		t.Error("the connection still carries bytes")
+	}
+}
+
+func TestBlockAddressRenewsAndNeverShortens(t *testing.T) {
+	if !inside(t, unix.CLONE_NEWNET) {
+		return
+	}
+	_ = cable(t)
+	a := newAgent(t)
+	for _, step := range []struct {
+		address string
+		d       time.Duration
+		detail  string
+		left    map[string]time.Duration
+	}{
+		{"203.0.113.7", 0, "203.0.113.7 blocked until ", map[string]time.Duration{"203.0.113.7/32": defaultBlockFor}},
+		{"203.0.113.7", time.Hour, "203.0.113.7 blocked until ", map[string]time.Duration{"203.0.113.7/32": time.Hour}},
+		{"203.0.113.7", time.Minute, "already blocked for another 1h0m0s", map[string]time.Duration{"203.0.113.7/32": time.Hour}},
+		{"::ffff:203.0.113.7", time.Minute, "already blocked", map[string]time.Duration{"203.0.113.7/32": time.Hour}},
+		{"198.18.0.0/25", time.Minute, "198.18.0.0/25 blocked until", map[string]time.Duration{"203.0.113.7/32": time.Hour, "198.18.0.0/25": time.Minute}},
+		{"198.18.0.0/25", 2 * time.Minute, "198.18.0.0/25 blocked until", map[string]time.Duration{"203.0.113.7/32": time.Hour, "198.18.0.0/25": 2 * time.Minute}},
+		{"198.18.0.9", time.Minute, "already blocked for another 2m0s by 198.18.0.0/25", map[string]time.Duration{"203.0.113.7/32": time.Hour, "198.18.0.0/25": 2 * time.Minute}},
+		{"198.18.0.9", time.Hour, "198.18.0.9 blocked until", map[string]time.Duration{"203.0.113.7/32": time.Hour, "198.18.0.0/25": 2 * time.Minute, "198.18.0.9/32": time.Hour}},
+		{"198.18.0.0/24", time.Minute, "198.18.0.0/24 blocked until", map[string]time.Duration{"203.0.113.7/32": time.Hour, "198.18.0.0/24": 2 * time.Minute, "198.18.0.9/32": time.Hour}},
+		{"2001:db8:9::/64", time.Minute, "blocked until", map[string]time.Duration{"203.0.113.7/32": time.Hour, "198.18.0.0/24": 2 * time.Minute, "198.18.0.9/32": time.Hour, "2001:db8:9::/64": time.Minute}},
+	} {
+		t.Logf("block %s for %s", step.address, step.d)
+		done(t, a, blockOrder(step.address, step.d), step.detail)
+		blocks, err := a.Blocked(t.Context())
+		if err != nil || len(blocks) != len(step.left) {
+			t.Fatalf("after %s: blocked = %v, %v, want %v", step.address, blocks, err, step.left)
+		}
+		for _, b := range blocks {
+			want, ok := step.left[b.Prefix.String()]
+			if !ok || b.Left > want || b.Left < want-10*time.Second {
+				t.Errorf("after %s: %s has %s left, want %s", step.address, b.Prefix, b.Left, want)
+			}
+		}
+	}
+	_, err := a.Execute(t.Context(), blockOrder("198.18.0.64/26", time.Hour))
+	wantError(t, err, bridge.Permanent, bridge.ReasonInvalid, "lies in 198.18.0.0/24")
+
+	if err := a.Unblock(t.Context(), "203.0.113.7"); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Unblock(t.Context(), "203.0.113.7"); !errors.Is(err, ErrNotBlocked) {
+		t.Errorf("unblock again = %v, want ErrNotBlocked", err)
+	}
+	if err := a.Unblock(t.Context(), "198.18.0.0/24"); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Unblock(t.Context(), "nonsense"); err == nil {
+		t.Error("unblock of nonsense has no error")
+	}
+	blocks, err := a.Blocked(t.Context())
+	if err != nil || len(blocks) != 2 {
+		t.Errorf("blocked = %v, %v, want the two that were left alone", blocks, err)
+	}
+}
+
+func TestBlockAddressOfAPrefixEndsByItself(t *testing.T) {
+	if !inside(t, unix.CLONE_NEWNET) {
+		return
+	}
+	f := cable(t)
+	theirs := mustListen(t, &f, far4)
+	// The prefix must hold neither our address nor the gateway.
+	const prefix = "198.51.100.2/31"
+	a := newAgent(t)
+	done(t, a, blockOrder(prefix, time.Second), "blocked until")
+	if _, err := net.DialTimeout("tcp", theirs.Addr().String(), time.Second); !errors.Is(err, syscall.ECONNREFUSED) {
+		t.Errorf("connecting into the blocked prefix: %v, want ECONNREFUSED", err)
+	}
+	eventually(t, "the block ends", func() bool {
+		blocks, err := a.Blocked(t.Context())
+		return err == nil && len(blocks) == 0
+	})
+	_ = mustDial(t, nil, theirs.Addr().String())
+	done(t, a, blockOrder(prefix, time.Minute), "blocked until")
+}
+
+func TestBlockAddressRefusesWhatTheMachineLivesBy(t *testing.T) {
+	if !inside(t, unix.CLONE_NEWNET|unix.CLONE_NEWNS) {
+		return
+	}
+	_ = cable(t)
+	conf := t.TempDir() + "/resolv.conf"
+	if err := os.WriteFile(conf, []byte("nameserver 192.0.2.53\nnameserver 2001:db8:53::53\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount(conf, "/etc/resolv.conf", "", unix.MS_BIND, ""); err != nil {
+		t.Fatal(err)
+	}
+	a := newAgent(t, func(c *Config) {
+		c.NeverBlock = []netip.Prefix{netip.MustParsePrefix("203.0.113.128/25"), netip.MustParsePrefix("::ffff:192.0.2.200/128")}
+		c.Self.Addresses = []netip.Addr{netip.MustParseAddr("203.0.113.1")}
+	})
+	for name, c := range map[string]struct {
+		address string
+		reason  bridge.Reason
+		text    string
+	}{
+		"own address":             {near4, bridge.ReasonProtectedAddress, "address of this machine"},
+		"own IPv6 address":        {near6, bridge.ReasonProtectedAddress, "address of this machine"},
+		"own address in a prefix": {"2001:db8::/64", bridge.ReasonProtectedAddress, "address of this machine"},
+		"named own address":       {"203.0.113.1", bridge.ReasonProtectedAddress, "is this machine"},
+		"gateway":                 {gateway4, bridge.ReasonProtectedAddress, "gateway"},
+		"gateway in a prefix":     {"198.51.100.240/28", bridge.ReasonProtectedAddress, "gateway"},
+		"name server":             {"192.0.2.53", bridge.ReasonProtectedAddress, "name server"},
+		"IPv6 name server":        {"2001:db8:53::/64", bridge.ReasonProtectedAddress, "name server"},
+		"protected":               {"203.0.113.200", bridge.ReasonProtectedAddress, "203.0.113.128/25"},
+		"wider than protected":    {"203.0.113.0/24", bridge.ReasonProtectedAddress, "203.0.113.128/25"},
+		"protected, mapped":       {"192.0.2.200", bridge.ReasonProtectedAddress, "settings protect"},
+		"link-local":              {"fe80::5", bridge.ReasonProtectedAddress, "link-local"},
+		"loopback":                {"127.0.0.1", bridge.ReasonInvalid, "loopback"},
+		"mapped loopback":         {"::ffff:127.0.0.1", bridge.ReasonInvalid, "loopback"},
+		"multicast":               {"224.0.0.1", bridge.ReasonInvalid, "multicast"},
+		"unspecified":             {"0.0.0.0", bridge.ReasonInvalid, "unspecified"},
+		"wide":                    {"192.0.2.0/23", bridge.ReasonInvalid, ""},
+		"a name":                  {"evil.example", bridge.ReasonInvalid, ""},
+		"nothing":                 {"", bridge.ReasonInvalid, ""},
+		"injection":               {"203.0.113.7; flush ruleset", bridge.ReasonInvalid, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := a.Execute(t.Context(), blockOrder(c.address, time.Minute))
+			wantError(t, err, bridge.Permanent, c.reason, c.text)
+		})
+	}
+	for _, d := range []time.Duration{-time.Second, time.Millisecond, maxBlockFor + 1} {
+		_, err := a.Execute(t.Context(), blockOrder("203.0.113.7", d))
+		wantError(t, err, bridge.Permanent, bridge.ReasonInvalid, "a block lasts between")
+	}
+	if blocks, err := a.Blocked(t.Context()); err != nil || len(blocks) != 0 {
+		t.Errorf("blocked = %v, %v, want nothing", blocks, err)
+	}
+}
+
+func TestBlockAddressMendsATableSomebodyDamaged(t *testing.T) {
+	if !inside(t, unix.CLONE_NEWNET) {
+		return
+	}
+	f := cable(t)
+	theirs := mustListen(t, &f, far4)
+	rules := newBlockRules()
+	for name, damage := range map[string]func(c *nftables.Conn){
+		"rules flushed":      func(c *nftables.Conn) { c.FlushChain(rules.chains[1]) },
+		"chain deleted":      func(c *nftables.Conn) { c.FlushChain(rules.chains[0]); c.DelChain(rules.chains[0]) },
+		"table deleted":      func(c *nftables.Conn) { c.DelTable(rules.table) },
+		"everything flushed": func(c *nftables.Conn) { c.FlushRuleset() },
+		"foreign table": func(c *nftables.Conn) {
+			c.DelTable(rules.table)
+			c.AddTable(rules.table)
+			_ = c.AddSet(&nftables.Set{Table: rules.table, Name: "blocked4", KeyType: nftables.TypeIP6Addr}, nil)
+			c.AddChain(&nftables.Chain{Table: rules.table, Name: "output"})
+		},
+		"half a table": func(c *nftables.Conn) {
+			c.DelTable(rules.table)
+			c.AddTable(rules.table)
+			_ = c.AddSet(rules.sets[0], nil)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a := newAgent(t)
+			done(t, a, blockOrder("203.0.113.9", time.Hour), "blocked")
+			c, err := nftables.New()
+			if err != nil {
+				t.Fatal(err)
+			}
+			damage(c)
+			if err := c.Flush(); err != nil {
+				t.Fatal(err)
+			}
+			_ = mustDial(t, nil, theirs.Addr().String())
+			done(t, a, blockOrder(far4, time.Minute), "blocked until")
+			if _, err := net.DialTimeout("tcp", theirs.Addr().String(), time.Second); !errors.Is(err, syscall.ECONNREFUSED) {
+				t.Errorf("connecting to the blocked address: %v, want ECONNREFUSED", err)
+			}
+			blocks, err := a.Blocked(t.Context())
+			kept := strings.HasSuffix(name, "flushed") && name != "everything flushed" || name == "chain deleted"
+			if err != nil || kept != (len(blocks) == 2) {
+				t.Errorf("blocked = %v, %v; the earlier block kept = %v, want %v", blocks, err, len(blocks) == 2, kept)
+			}
+			if err := a.Unblock(t.Context(), far4); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+func TestBlockAddressTakesBackWhatDoesNotReadBack(t *testing.T) {
+	if !inside(t, unix.CLONE_NEWNET) {
+		return
+	}
+	_ = cable(t)
+	rules := newBlockRules()
+	state := func() *blockState {
+		t.Helper()
+		c, err := nftables.New()
+		if err != nil {
+			t.Fatal(err)
+		}
+		st, err := rules.readBlocks(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return st
+	}
+	sabotage := func() {
+		c, err := nftables.New()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		c.FlushChain(rules.chains[0])
+		if err := c.Flush(); err != nil {
+			t.Error(err)
+		}
+	}
+	a := newAgent(t)
+	a.filter.testOnlyApplied = sabotage
+	_, err := a.Execute(t.Context(), blockOrder("203.0.113.7", time.Minute))
+	wantError(t, err, bridge.Retry, bridge.ReasonNone, "was taken back")
+	if st := state(); st.exists {
+		t.Errorf("the table of an attempt that was taken back is still there: %+v", st)
+	}
+
+	done(t, newAgent(t), blockOrder("203.0.113.7", time.Hour), "blocked until")
+	_, err = a.Execute(t.Context(), blockOrder("203.0.113.8", time.Minute))
+	wantError(t, err, bridge.Retry, bridge.ReasonNone, "was taken back")
+	if st := state(); !st.intact || len(st.blocks) != 1 || st.blocks[0].Prefix.String() != "203.0.113.7/32" || st.blocks[0].Left < 59*time.Minute {
+		t.Errorf("after taking back: %+v, want the earlier block alone", st)
+	}
+}
+
+func TestBlockAddressNamesTheMissingRight(t *testing.T) {
+	if !inside(t, unix.CLONE_NEWNET) {
+		return
+	}
+	// Only this thread gives its rights up, and it is never used again.
+	runtime.LockOSThread()
+	hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	if err := unix.Capset(&hdr, &data[0]); err != nil {
+		t.Fatal(err)
+	}
+	a := newAgent(t)
+	o := blockOrder("203.0.113.7", time.Minute)
+	_, err := a.Execute(t.Context(), o)
+	wantError(t, err, bridge.Permanent, bridge.ReasonNone, "CAP_NET_ADMIN")
+	if _, err := a.Blocked(t.Context()); err == nil || !strings.Contains(err.Error(), "CAP_NET_ADMIN") {
+		t.Errorf("blocked = %v, want an error that names CAP_NET_ADMIN", err)
+	}
+}
+
+func TestManyBlocksAtOnceAllHold(t *testing.T) {
+	if !inside(t, unix.CLONE_NEWNET) {
+		return
+	}
+	_ = cable(t)
+	a := newAgent(t)
+	const many = 64
+	errs := make(chan error, many)
+	begin := time.Now()
+	for i := range many {
+		go func() {
+			addr := netip.AddrFrom4([4]byte{203, 0, 113, byte(i)}).String()
+			_, err := a.Execute(context.Background(), blockOrder(addr, time.Minute))
+			errs <- err
+		}()
+	}
+	for range many {
+		if err := <-errs; err != nil {
+			t.Error(err)
+		}
+	}
+	t.Logf("%d blocks in %s", many, time.Since(begin))
+	if blocks, err := a.Blocked(t.Context()); err != nil || len(blocks) != many {
+		t.Errorf("%d blocks, %v, want %d", len(blocks), err, many)
+	}
+}
