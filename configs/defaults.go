@@ -16,7 +16,7 @@ const (
 	defaultQueue      = 4096
 	defaultGroup      = "edr-bridge"
 	defaultClaimAfter = time.Minute
-	deadLetterSuffix  = ".dead"
+	deadLetterSuffix  = ":dead"
 
 	defaultInFlight   = 16
 	defaultTimeout    = 30 * time.Second

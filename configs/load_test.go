@@ -68,7 +68,7 @@ func TestSmallFileLoadsWithDefaults(t *testing.T) {
 	}
 	want := []any{
 		bridge.ModeApprove, FallbackLocal, "ksc01.corp.local:13299", "/etc/edr-bridge/klserver.cer", SecretRef("secret:ksc/password"), 16,
-		30 * time.Second, time.Minute, "plain", "this", "alerts.dead", time.Minute, "", 4096, time.Minute, 15 * time.Minute, 15 * time.Minute,
+		30 * time.Second, time.Minute, "plain", "this", "alerts:dead", time.Minute, "", 4096, time.Minute, 15 * time.Minute, 15 * time.Minute,
 		"file", "/var/lib/edr-bridge/secrets", "info", "auto",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {

@@ -45,7 +45,7 @@ type Source struct {
 	Group string `yaml:"group,omitempty"`
 	// Consumer is the name of this bridge in the group; it must stay the same over restarts. Default: the host name.
 	Consumer string `yaml:"consumer,omitempty"`
-	// DeadLetter is the stream for what cannot be read; default: the name of the stream with .dead (redis-stream).
+	// DeadLetter is the stream for what cannot be read; default: the name of the stream with :dead (redis-stream).
 	DeadLetter string `yaml:"dead_letter,omitempty"`
 	// ClaimAfter is how long an alert stays with a silent consumer before another takes it over, 1s to 24h; default 60s
 	// (redis-stream).

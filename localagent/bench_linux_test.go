@@ -1,6 +1,7 @@
 package localagent
 
 import (
+	"errors"
 	"os/exec"
 	"testing"
 
@@ -68,8 +69,10 @@ func BenchmarkBarePidfdKill(b *testing.B) {
 		if err := unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); err != nil {
 			b.Fatal(err)
 		}
-		if _, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, -1); err != nil {
-			b.Fatal(err)
+		for {
+			if _, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, -1); !errors.Is(err, unix.EINTR) {
+				break
+			}
 		}
 		_ = unix.Close(fd)
 		b.StopTimer()

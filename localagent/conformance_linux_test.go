@@ -1,6 +1,7 @@
 package localagent
 
 import (
+	"errors"
 	"net/netip"
 	"os"
 	"testing"
@@ -90,7 +91,7 @@ func TestCapabilitiesListsEveryTask(t *testing.T) {
 		}
 		// What the table promises must be what Execute does with the zero task.
 		_, err = a.Execute(t.Context(), order(task))
-		ee, ok := err.(*bridge.ExecError)
+		ee, ok := errors.AsType[*bridge.ExecError](err)
 		if !ok {
 			t.Fatalf("%s: error = %v", s.Task, err)
 		}

@@ -2,6 +2,7 @@ package localagent
 
 import (
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -169,7 +170,7 @@ func copyProgram(t testing.TB, src, dst string) string {
 	return dst
 }
 
-// shellScript is a shell that ignores SIGTERM and says so by creating the file ready.
+// ignoresTerm runs a shell that ignores SIGTERM and says so by creating the file ready.
 func ignoresTerm(t testing.TB, shell string) *victim {
 	t.Helper()
 	ready := filepath.Join(t.TempDir(), "ready")
@@ -235,7 +236,7 @@ func inside(t *testing.T, flags uintptr) bool {
 // wantError checks class, reason and a part of the text of an executor's error.
 func wantError(t *testing.T, err error, class bridge.Class, reason bridge.Reason, text string) {
 	t.Helper()
-	ee, ok := err.(*bridge.ExecError)
+	ee, ok := errors.AsType[*bridge.ExecError](err)
 	if !ok {
 		t.Fatalf("error = %v (%T), want *bridge.ExecError", err, err)
 	}

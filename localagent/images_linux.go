@@ -149,5 +149,5 @@ func idOf(name string) (fileID, error) {
 	if err := unix.Stat(name, &st); err != nil {
 		return fileID{}, err
 	}
-	return fileID{st.Dev, st.Ino}, nil //nolint:unconvert // widths differ between ports
+	return fileID{st.Dev, st.Ino}, nil
 }

@@ -20,29 +20,27 @@ type interpreter struct {
 
 // interpreters follows the manual pages bash(1), dash(1), python3(1), perlrun(1), ruby(1), node(1), php(1), lua(1),
 // tclsh(1) and about_pwsh of Microsoft.
-func interpreters() []interpreter {
-	return []interpreter{
-		{
-			names: []string{"bash", "sh", "dash", "ash", "zsh", "ksh", "fish", "busybox", "osh"},
-			code:  "cs", value: "oO", valueWords: []string{"--rcfile", "--init-file", "+o", "+O"},
-		},
-		{names: []string{"python", "pypy"}, code: "cm", value: "WX", valueWords: []string{"--check-hash-based-pycs"}},
-		{names: []string{"perl", "ruby"}, code: "eE", value: "Ir"},
-		{
-			names: []string{"node", "nodejs"}, code: "ep", value: "rC",
-			codeWords: []string{"--eval", "--print"}, valueWords: []string{"--require", "--import", "--loader", "--conditions"},
-		},
-		{names: []string{"php"}, code: "r", value: "dc", file: "-f"},
-		{names: []string{"lua", "luajit"}, value: "el"},
-		{names: []string{"tclsh"}},
-		{names: []string{"pwsh"}, file: "-File", codeWords: []string{"-c", "-Command", "-EncodedCommand", "-e"}},
-	}
+var interpreters = []interpreter{
+	{
+		names: []string{"bash", "sh", "dash", "ash", "zsh", "ksh", "fish", "busybox", "osh"},
+		code:  "cs", value: "oO", valueWords: []string{"--rcfile", "--init-file", "+o", "+O"},
+	},
+	{names: []string{"python", "pypy"}, code: "cm", value: "WX", valueWords: []string{"--check-hash-based-pycs"}},
+	{names: []string{"perl", "ruby"}, code: "eE", value: "Ir"},
+	{
+		names: []string{"node", "nodejs"}, code: "ep", value: "rC",
+		codeWords: []string{"--eval", "--print"}, valueWords: []string{"--require", "--import", "--loader", "--conditions"},
+	},
+	{names: []string{"php"}, code: "r", value: "dc", file: "-f"},
+	{names: []string{"lua", "luajit"}, value: "el"},
+	{names: []string{"tclsh"}},
+	{names: []string{"pwsh"}, file: "-File", codeWords: []string{"-c", "-Command", "-EncodedCommand", "-e"}},
 }
 
 // interpreterOf returns how to read the command line of image when that is an interpreter.
 func interpreterOf(image string) (interpreter, bool) {
 	base := strings.TrimRight(path.Base(image), "0123456789.-")
-	for _, in := range interpreters() {
+	for _, in := range interpreters {
 		if slices.Contains(in.names, base) {
 			return in, true
 		}

@@ -74,5 +74,5 @@ func (p *pinned) mountNamespace() (fileID, error) {
 	if err := unix.Fstatat(p.dir, "ns/mnt", &st, 0); err != nil {
 		return fileID{}, err
 	}
-	return fileID{st.Dev, st.Ino}, nil //nolint:unconvert // widths differ between ports
+	return fileID{st.Dev, st.Ino}, nil
 }

@@ -32,10 +32,10 @@ type fileKey struct {
 
 func keyOf(f *os.File) (fileKey, int64, error) {
 	var st unix.Stat_t
-	if err := unix.Fstat(int(f.Fd()), &st); err != nil { //nolint:gosec // descriptors are small
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
 		return fileKey{}, 0, fmt.Errorf("stat: %w", err)
 	}
-	return fileKey{fileID{st.Dev, st.Ino}, st.Size, st.Mtim, st.Ctim}, st.Size, nil //nolint:unconvert // widths differ between ports
+	return fileKey{fileID{st.Dev, st.Ino}, st.Size, st.Mtim, st.Ctim}, st.Size, nil
 }
 
 // candidates returns every process that may fulfil the criteria. gopsutil lists the numbers; the image is read by
@@ -71,8 +71,8 @@ func (c *criteria) maybe(link string) bool {
 	}
 	image := strings.TrimSuffix(link, deletedMark)
 	for _, p := range c.paths {
-		// A process with a root directory of its own is linked as root + path.
-		if c.same(image, p) || len(image) > len(p) && c.same(image[len(image)-len(p):], p) {
+		// A process with a root directory of its own is linked as root + path, and a file may be called "x (deleted)".
+		if c.ends(image, p) || len(link) > len(image) && c.ends(link, p) {
 			return true
 		}
 	}
@@ -80,8 +80,16 @@ func (c *criteria) maybe(link string) bool {
 	return script
 }
 
-func (c *criteria) same(a, b string) bool {
-	return a == b || !c.exact && strings.EqualFold(a, b)
+// ends reports whether image is path, or path below another folder.
+func (c *criteria) ends(image, path string) bool {
+	if !c.exact && strings.EqualFold(image, path) {
+		return true
+	}
+	if len(image) < len(path) {
+		return false
+	}
+	tail := image[len(image)-len(path):]
+	return tail == path || !c.exact && strings.EqualFold(tail, path)
 }
 
 // threaded reports whether the process has more threads than its first one: the directory counts one link each

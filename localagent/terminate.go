@@ -150,7 +150,11 @@ func (a *Agent) settled(ctx context.Context, pl *plan, total *result) (bridge.Re
 		return dryRun("would have ended "+list(names), pl.kept), nil
 	}
 	if len(total.ended)+len(total.left) > 0 {
-		return total.receipt(ctx, pl.kept)
+		r, err := total.receipt(ctx, pl.kept)
+		if err == nil && len(pl.unseen) > 0 {
+			r.Detail += "; not looked at, because the system does not allow it: " + list(pl.unseen)
+		}
+		return r, err
 	}
 	if len(pl.kept) > 0 {
 		return bridge.Receipt{}, refuse(pl.reason, "protected: %s", list(pl.kept))

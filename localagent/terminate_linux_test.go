@@ -93,6 +93,19 @@ func mustLook(t *testing.T, name string) string {
 	return p
 }
 
+func TestTerminateTakesShellWordsInPathsLiterally(t *testing.T) {
+	t.Parallel()
+	a := newAgent(t)
+	for _, name := range []string{"a b;$(reboot) `x` & calc", "%0a'\"{{.}}", "-rf", "ends with (deleted)"} {
+		image := program(t, "sleep", name)
+		v, bystander := sleeper(t, image), sleeper(t, program(t, "sleep", "bystander"))
+		done(t, a, order(bridge.TerminateProcess{Path: image, CaseSensitive: true}), "ended pid "+itoa(v.pid))
+		if !v.dead() || bystander.dead() {
+			t.Errorf("%q: dead = %v, bystander dead = %v", name, v.dead(), bystander.dead())
+		}
+	}
+}
+
 func TestTerminateFindsAnImageThatWasDeleted(t *testing.T) {
 	t.Parallel()
 	a := newAgent(t)
@@ -430,11 +443,10 @@ func TestOneStubbornProcessDoesNotHoldUpOtherOrders(t *testing.T) {
 	eventually(t, "the stubborn process is dead", stubborn.dead)
 }
 
-func TestTerminateEndsWhatForksWhileItLooks(t *testing.T) {
+func TestTerminateEndsAProcessAndItsForks(t *testing.T) {
 	t.Parallel()
 	a := newAgent(t, func(c *Config) { c.MaxTargets = 1000 })
 	shell := program(t, "dash", "forker")
-	// Two processes of the same image, of which each starts the other again as long as it lives.
 	v := start(t, exec.Command(shell, "-c", `n=0; while [ $n -lt 20 ]; do n=$((n+1)); (while :; do read x < /dev/zero; done) & done; wait`))
 	eventually(t, "the children run", func() bool {
 		b, _ := os.ReadFile("/proc/" + itoa(v.pid) + "/task/" + itoa(v.pid) + "/children")

@@ -36,6 +36,7 @@ func main() {
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	context.AfterFunc(ctx, func() { os.Exit(0) }) // a cancelled context does not end a read of go-redis
 	var err error
 	switch flag.Arg(0) {
 	case "send":

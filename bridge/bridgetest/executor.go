@@ -68,7 +68,7 @@ func TestExecutor(t *testing.T, world func(t *testing.T) ExecutorUnderTest) {
 		o.Task = nil
 		before := u.effects(t)
 		_, err := execute(t, t.Context(), u, o)
-		checkExecError(t, u, o, err, bridge.Permanent)
+		_ = checkExecError(t, u, o, err, bridge.Permanent)
 		u.wantEffects(t, before)
 	})
 	t.Run("does nothing once ctx has ended", func(t *testing.T) { testEndedContext(t, world(t)) })

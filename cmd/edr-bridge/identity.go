@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"os"
 	"os/user"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -45,6 +46,10 @@ func (w *wiring) protect() bridge.ProtectConfig {
 	}
 	for _, path := range []string{w.set.Local.State, w.set.File()} {
 		if path == "" {
+			continue
+		}
+		path, err := filepath.Abs(path)
+		if err != nil || !strings.ContainsAny(path, `/\`) {
 			continue
 		}
 		cfg.Paths = append(cfg.Paths, bridge.ProtectEntry{Pattern: path, Why: "state and settings of this bridge", At: "built in"})

@@ -13,6 +13,18 @@ import (
 // minGzip is the smallest body worth compressing: below it a client that asks gets plain JSON.
 const minGzip = 1024 // bytes
 
+// answer is what a request got, before a fault has its way with it.
+type answer struct {
+	status      int
+	contentType string
+	header      http.Header
+	body        []byte
+}
+
+func text(status int, body string) answer {
+	return answer{status: status, contentType: typeText, body: []byte(body)}
+}
+
 // wantsGzip reports whether the client takes a compressed answer.
 func wantsGzip(r *http.Request) bool {
 	for _, header := range r.Header["Accept-Encoding"] {

@@ -1,6 +1,7 @@
 package ksctest
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -41,7 +42,7 @@ func benchAddAndUpdate(b *testing.B, background bool) {
 		defer res.Body.Close()
 		var room [256]byte
 		n, err := io.ReadFull(res.Body, room[:])
-		if err != io.ErrUnexpectedEOF {
+		if !errors.Is(err, io.ErrUnexpectedEOF) {
 			return "", fmt.Errorf("%d bytes read: %w", n, err)
 		}
 		return string(room[:n]), nil

@@ -16,7 +16,7 @@ const (
 
 // feed keeps what ConEvents.Retrieve hands out.
 type feed struct {
-	subscribed atomic.Int32 // sessions; lets publish leave early
+	subscribed atomic.Int64 // sessions; lets publish leave early
 
 	// mu guards the fields below.
 	mu        sync.Mutex
@@ -63,7 +63,7 @@ func (f *feed) drop(sess *session) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	delete(f.bySession, sess)
-	f.subscribed.Store(int32(len(f.bySession))) //nolint:gosec // bounded by the number of sessions and connections.
+	f.subscribed.Store(int64(len(f.bySession)))
 }
 
 func (s *Server) subscribe(c *call) error {

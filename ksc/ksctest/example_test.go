@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"strings"
 
 	"github.com/edr-bridge/edr-bridge/ksc/ksctest"
@@ -18,12 +19,12 @@ func ExampleServer() {
 		Hosts:    []ksctest.Host{{ID: "8910f900-3807-4b97-8a97-d49e73ec5ab1", DisplayName: "WS-01"}},
 	})
 	if err != nil {
-		fmt.Println(err)
+		fmt.Fprintln(os.Stdout, err)
 		return
 	}
 	ctx := context.Background()
 	if err := s.Start(ctx); err != nil {
-		fmt.Println(err)
+		fmt.Fprintln(os.Stdout, err)
 		return
 	}
 	defer s.Close()
@@ -51,12 +52,12 @@ func ExampleServer() {
 	session := post("Session.StartSession", "{}", "Authorization",
 		`KSCBasic user="a3NjVXNlcg==", pass="a3NjUGFzc3dvcmQ=", domain="", internal="0"`)
 	session = strings.TrimSuffix(strings.TrimPrefix(session, `{"PxgRetVal":"`), `"}`)
-	fmt.Println(post("HostGroup.AddIncident", `{"pData": {"KLINCDT_SEVERITY": 2,
+	fmt.Fprintln(os.Stdout, post("HostGroup.AddIncident", `{"pData": {"KLINCDT_SEVERITY": 2,
 		"KLINCDT_ADDED": {"type": "datetime", "value": "2026-11-20T17:06:56Z"},
 		"KLINCDT_BODY": "{\"task\":\"isolateHost\"}",
 		"KLHST_WKS_HOSTNAME": "8910f900-3807-4b97-8a97-d49e73ec5ab1"}}`, "X-KSC-Session", session))
 	for _, i := range s.Incidents() {
-		fmt.Println(i.ID, i.Host, i.Added, i.Body)
+		fmt.Fprintln(os.Stdout, i.ID, i.Host, i.Added, i.Body)
 	}
 	// Output:
 	// {"PxgRetVal":1}

@@ -3,6 +3,7 @@ package ksctest
 import (
 	"compress/gzip"
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"strconv"
@@ -36,7 +37,7 @@ func TestFaultFailsBeforeOrAfterStoring(t *testing.T) {
 		"close after":        {Fault{Kind: FaultClose, Stored: true}, 0, 1, func(r reply) bool { return strings.Contains(r.err.Error(), "EOF") }},
 		"cut in the status":  {Fault{Kind: FaultCut, At: 5}, 0, 1, nil},
 		"cut at nothing":     {Fault{Kind: FaultCut}, 0, 1, nil},
-		"cut in the body":    {Fault{Kind: FaultCut, At: len("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 15\r\n\r\n{\"Pxg")}, 200, 1, func(r reply) bool { return r.err == io.ErrUnexpectedEOF && r.text == `{"Pxg` }},
+		"cut in the body":    {Fault{Kind: FaultCut, At: len("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 15\r\n\r\n{\"Pxg")}, 200, 1, func(r reply) bool { return errors.Is(r.err, io.ErrUnexpectedEOF) && r.text == `{"Pxg` }},
 		"cut at its end":     {Fault{Kind: FaultCut, At: 1 << 20}, 200, 1, func(r reply) bool { return r.err == nil && r.text == `{"PxgRetVal":1}` }},
 		"401":                {Fault{Kind: FaultUnauthorized}, 401, 0, nil},
 		"403":                {Fault{Kind: FaultExpire}, 403, 0, nil},

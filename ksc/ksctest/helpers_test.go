@@ -151,7 +151,7 @@ func (c *client) refused(method, body string) int {
 	c.t.Helper()
 	r := c.post(method, body)
 	var v struct {
-		PxgError map[string]json.RawMessage
+		PxgError map[string]json.RawMessage `json:"PxgError"`
 	}
 	if r.err != nil || r.status != http.StatusOK || json.Unmarshal([]byte(r.text), &v) != nil || v.PxgError == nil {
 		c.t.Fatalf("%s %s: got %d %q, %v; want a PxgError", method, body, r.status, r.text, r.err)
@@ -226,8 +226,8 @@ func (c *client) chunk(accessor string) []map[string]json.RawMessage {
 func itemsOf(t testing.TB, r reply, out, array string) []map[string]json.RawMessage {
 	t.Helper()
 	var chunk map[string][]struct {
-		Type  string
-		Value map[string]json.RawMessage
+		Type  string                     `json:"type"`
+		Value map[string]json.RawMessage `json:"value"`
 	}
 	r.field(t, out, &chunk)
 	list := make([]map[string]json.RawMessage, 0, len(chunk[array]))

@@ -268,7 +268,9 @@ func TestParallelCallersLoseNothing(t *testing.T) {
 		group.Go(func() {
 			for i := range each {
 				r := c.post("HostGroup.AddIncident", addBody(hostA, fmt.Sprintf("2026-11-%02dT17:06:%02dZ", w+1, i), isolateA))
-				var v struct{ PxgRetVal int }
+				var v struct {
+					PxgRetVal int `json:"PxgRetVal"`
+				}
 				if err := json.Unmarshal([]byte(r.text), &v); err != nil || v.PxgRetVal == 0 {
 					t.Errorf("answer %+v", r)
 					return

@@ -104,17 +104,6 @@ type taskStore struct {
 	rotated int64
 }
 
-// step is something that happens at a time: an incident becomes a task, or a task goes on.
-type step struct {
-	due        time.Time
-	seq        int // keeps steps of the same time in order
-	incidentID int
-	task       *Task // nil: the incident is to be read
-}
-
-// stepHeap orders steps by time.
-type stepHeap []step
-
 func newTaskStore(cfg *Config) *taskStore {
 	return &taskStore{
 		delay: cfg.TaskDelay, keep: cfg.KeepIncidents, outcome: cfg.TaskOutcome, tell: cfg.OnTask != nil,
@@ -318,30 +307,4 @@ func (ts *taskStore) list(host string) []*Task {
 		}
 	}
 	return list
-}
-
-// Len implements heap.Interface.
-func (h stepHeap) Len() int { return len(h) }
-
-// Less implements heap.Interface.
-func (h stepHeap) Less(i, j int) bool {
-	if c := h[i].due.Compare(h[j].due); c != 0 {
-		return c < 0
-	}
-	return h[i].seq < h[j].seq
-}
-
-// Swap implements heap.Interface.
-func (h stepHeap) Swap(i, j int) { h[i], h[j] = h[j], h[i] }
-
-// Push implements heap.Interface.
-func (h *stepHeap) Push(x any) { *h = append(*h, x.(step)) }
-
-// Pop implements heap.Interface.
-func (h *stepHeap) Pop() any {
-	last := len(*h) - 1
-	top := (*h)[last]
-	(*h)[last] = step{}
-	*h = (*h)[:last]
-	return top
 }

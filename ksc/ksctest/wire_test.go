@@ -150,9 +150,9 @@ func TestApplicationErrorsHaveAllFields(t *testing.T) {
 		var v struct {
 			PxgError struct {
 				Locdata *struct {
-					Value map[string]json.RawMessage
-				}
-			}
+					Value map[string]json.RawMessage `json:"value"`
+				} `json:"locdata"`
+			} `json:"PxgError"`
 		}
 		if err := json.Unmarshal(e.appendTo(nil), &v); err != nil {
 			t.Fatal(err)
