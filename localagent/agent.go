@@ -52,10 +52,8 @@ type Config struct {
 type Agent struct {
 	cfg     Config
 	log     *slog.Logger
-	own     onceFacts
-	images  imageTable
 	digests digestCache
-	filter  packetFilter
+	platform
 }
 
 var (

@@ -12,8 +12,6 @@ import (
 	"github.com/edr-bridge/edr-bridge/bridge"
 )
 
-type packetFilter struct{}
-
 // errNoFilter says where blocks work.
 var errNoFilter = fmt.Errorf("blocking an address needs the packet filter of Linux: use the firewall of this system, or isolateHost through KSC: %w", errors.ErrUnsupported)
 

@@ -10,6 +10,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// platform is what the agent keeps on Linux.
+type platform struct {
+	own    onceFacts
+	images imageTable
+	filter packetFilter
+}
+
 // ownFacts is what the agent knows of itself. Ancestors have their start times, because they may end and their
 // numbers be given away; no process becomes an ancestor later.
 type ownFacts struct {

@@ -1,7 +1,6 @@
 package localagent
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -41,7 +40,6 @@ type pinned struct {
 	// image is the path of the executable without the mark of deleted files, exe its identity and exeLink
 	// where in dir it is found.
 	image   string
-	deleted bool
 	exe     fileID
 	exeLink string
 }
@@ -142,13 +140,14 @@ func (p *pinned) readImage() error {
 	if err != nil {
 		return p.lost("read exe", err)
 	}
-	p.image, p.deleted = strings.CutSuffix(link, deletedMark)
-	if p.deleted {
+	image, deleted := strings.CutSuffix(link, deletedMark)
+	if deleted {
 		// A file may be called so to hide behind the mark.
 		if id, err := idOf(link); err == nil && id == p.exe {
-			p.image, p.deleted = link, false
+			image = link
 		}
 	}
+	p.image = image
 	return nil
 }
 
@@ -286,39 +285,4 @@ func readable(fd int) bool {
 		}
 		return err == nil && n == 1 && fds[0].Revents&unix.POLLIN != 0
 	}
-}
-
-type procStat struct {
-	ppid         int
-	flags, start uint64
-}
-
-// parseStat reads /proc/PID/stat from behind the last parenthesis, because the name before it is chosen by the
-// process and may hold anything (proc_pid_stat(5)).
-func parseStat(b []byte) (procStat, error) {
-	i := bytes.LastIndexByte(b, ')')
-	if i < 0 {
-		return procStat{}, errors.New("no process name in it")
-	}
-	var st procStat
-	field := 3
-	for f := range bytes.FieldsSeq(b[i+1:]) {
-		var err error
-		switch field {
-		case 4:
-			st.ppid, err = strconv.Atoi(string(f))
-		case 9:
-			st.flags, err = strconv.ParseUint(string(f), 10, 64)
-		case 22:
-			st.start, err = strconv.ParseUint(string(f), 10, 64)
-			if err == nil {
-				return st, nil
-			}
-		}
-		if err != nil {
-			return procStat{}, fmt.Errorf("field %d: %w", field, err)
-		}
-		field++
-	}
-	return procStat{}, fmt.Errorf("it has %d fields, 22 are needed", field-1)
 }

@@ -24,7 +24,11 @@ const (
 var errNoProcesses = fmt.Errorf("processes are ended on Linux and Windows only: send the order through KSC: %w", errors.ErrUnsupported)
 
 type (
-	fileKey    struct{}
+	fileKey  struct{}
+	platform struct {
+		own    onceFacts
+		images imageTable
+	}
 	onceFacts  struct{}
 	imageTable struct{}
 	pinned     struct {

@@ -39,8 +39,8 @@ type fileKey struct {
 
 // pinned is one process held by a handle: its number is not given away before the handle is closed.
 type pinned struct {
-	pid, ppid int
-	handle    windows.Handle
+	pid    int
+	handle windows.Handle
 	// start is the creation time in units of 100 ns since 1601 (GetProcessTimes).
 	start uint64
 	image string
@@ -80,7 +80,7 @@ func (p *pinned) identify() error {
 	}
 	p.start = uint64(created.HighDateTime)<<32 | uint64(created.LowDateTime)
 	buf := make([]uint16, windows.MAX_LONG_PATH)
-	n := uint32(len(buf))
+	n := uint32(windows.MAX_LONG_PATH)
 	if err := windows.QueryFullProcessImageName(p.handle, 0, &buf[0], &n); err != nil {
 		return fmt.Errorf("image of process %d: %w", p.pid, err)
 	}
@@ -175,7 +175,7 @@ func eachProcess(yield func(*windows.ProcessEntry32) bool) error {
 		return fmt.Errorf("process snapshot: %w", err)
 	}
 	defer func() { _ = windows.CloseHandle(snap) }()
-	e := windows.ProcessEntry32{Size: uint32(unsafe.Sizeof(windows.ProcessEntry32{}))} //nolint:gosec // the API asks for it
+	e := windows.ProcessEntry32{Size: uint32(unsafe.Sizeof(windows.ProcessEntry32{}))}
 	for err = windows.Process32First(snap, &e); err == nil; err = windows.Process32Next(snap, &e) {
 		if !yield(&e) {
 			return nil

@@ -117,6 +117,12 @@ func isCritical(h windows.Handle) (bool, error) {
 	return critical != 0, nil
 }
 
+// platform is what the agent keeps on Windows.
+type platform struct {
+	own    onceFacts
+	images imageTable
+}
+
 type ownFacts struct {
 	image     string
 	ancestors map[uint32]uint64

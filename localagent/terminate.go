@@ -16,31 +16,6 @@ const maxRounds = 4
 // errChanged says that the process runs another image than a moment ago.
 var errChanged = errors.New("the process has begun to run another image")
 
-// plan is what one look over all processes found.
-type plan struct {
-	targets []*pinned
-	// names tells what each target was matched by.
-	names []string
-	// kept names the matches that must not be ended, reason is the first one's.
-	kept   []string
-	reason bridge.Reason
-	// unseen names the processes that the agent could not look at.
-	unseen []string
-}
-
-func (pl *plan) close() {
-	for _, p := range pl.targets {
-		p.close()
-	}
-}
-
-func (pl *plan) keep(r bridge.Reason, text string) {
-	if pl.reason == bridge.ReasonNone {
-		pl.reason = r
-	}
-	pl.kept = append(pl.kept, text)
-}
-
 func (a *Agent) terminate(ctx context.Context, o bridge.Order, t bridge.TerminateProcess) (bridge.Receipt, error) {
 	c, err := newCriteria(t)
 	if err != nil {
@@ -166,87 +141,6 @@ func (a *Agent) settled(ctx context.Context, pl *plan, total *result) (bridge.Re
 		return dryRun("no process matched", nil), nil
 	}
 	return bridge.Receipt{State: bridge.StateDone, Detail: "no process matched"}, nil
-}
-
-// plan pins every process that fulfils the criteria and sorts out the protected ones. More than MaxTargets are an
-// error: nothing of such an order is carried out.
-func (a *Agent) plan(ctx context.Context, c *criteria) (_ *plan, err error) {
-	pids, err := candidates(ctx, c)
-	if err != nil {
-		if v, ok := errors.AsType[*verdict](err); ok {
-			return nil, v
-		}
-		return nil, untouched("list processes: %w", err)
-	}
-	pl := &plan{}
-	defer func() {
-		if err != nil {
-			pl.close()
-		}
-	}()
-	count := 0
-	for _, pid := range pids {
-		if err := stopped(ctx, "look for processes"); err != nil {
-			return nil, err
-		}
-		found, err := a.consider(ctx, pl, pid, c, count < a.cfg.MaxTargets)
-		if err != nil {
-			return nil, err
-		}
-		if found {
-			count++
-		}
-	}
-	if count > a.cfg.MaxTargets {
-		return nil, refuse(bridge.ReasonInvalid, "%d processes match, one order may end %d (max_targets): nothing was ended", count, a.cfg.MaxTargets)
-	}
-	return pl, nil
-}
-
-// consider adds the process to the plan when it fulfils the criteria and reports whether it is to be ended.
-func (a *Agent) consider(ctx context.Context, pl *plan, pid int, c *criteria, keep bool) (bool, error) {
-	p, err := pin(pid)
-	if err != nil {
-		if errors.Is(err, errGone) || errors.Is(err, errThread) {
-			return false, nil
-		}
-		if errors.Is(err, errSealed) {
-			if checkPID(pid) == nil {
-				pl.unseen = append(pl.unseen, fmt.Sprintf("pid %d", pid))
-			}
-			return false, nil
-		}
-		return false, hopeless("look at process %d: %w", pid, err)
-	}
-	taken := false
-	defer func() {
-		if !taken {
-			p.close()
-		}
-	}()
-	name, err := a.matches(ctx, p, c)
-	if err != nil {
-		if p.ended() {
-			return false, nil
-		}
-		return false, a.matchVerdict(ctx, p, err)
-	}
-	if name == "" {
-		return false, nil
-	}
-	reason, why, err := a.protected(p)
-	if err != nil {
-		return false, hopeless("protections of process %d: %w", pid, err)
-	}
-	if reason != bridge.ReasonNone {
-		pl.keep(reason, fmt.Sprintf("%s: %s", p, why))
-		return false, nil
-	}
-	if keep {
-		taken = true
-		pl.targets, pl.names = append(pl.targets, p), append(pl.names, name)
-	}
-	return true, nil
 }
 
 // goesBy reports whether one of the names of p is path.

@@ -27,6 +27,7 @@ func TestMain(m *testing.M) {
 // server is a redis-server of its own, on a port of the loopback interface.
 type server struct {
 	addr string
+	dir  string
 	cmd  *exec.Cmd
 	args []string
 	c    *redis.Client
@@ -34,6 +35,11 @@ type server struct {
 
 // startRedis starts redis-server without persistence and stops it at the end of the test.
 func startRedis(t testing.TB, extra ...string) *server {
+	t.Helper()
+	return startRedisOn(t, freeAddress(t), extra...)
+}
+
+func startRedisOn(t testing.TB, addr string, extra ...string) *server {
 	t.Helper()
 	path, err := exec.LookPath("redis-server")
 	if err != nil {
@@ -44,11 +50,11 @@ func startRedis(t testing.TB, extra ...string) *server {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	s := &server{addr: freeAddress(t)}
-	_, port, _ := net.SplitHostPort(s.addr)
+	s := &server{addr: addr, dir: dir}
+	host, port, _ := net.SplitHostPort(s.addr)
 	s.args = append([]string{
-		path, "--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", dir,
-		"--unixsocket", filepath.Join(dir, "s"), "--loglevel", "warning",
+		path, "--port", port, "--bind", host, "--save", "", "--appendonly", "no", "--dir", dir,
+		"--unixsocket", s.socket(), "--loglevel", "warning",
 	}, extra...)
 	s.start(t)
 	t.Cleanup(func() { s.stop() })
@@ -71,9 +77,14 @@ func (s *server) start(t testing.TB) {
 	if err := s.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	s.c = redis.NewClient(&redis.Options{Addr: s.addr, Protocol: 2, DisableIdentity: true, PoolSize: 4})
-	eventually(t, 10*time.Second, "redis-server answers", func() bool { return s.c.Ping(context.Background()).Err() == nil })
+	s.c = redis.NewClient(&redis.Options{Network: "unix", Addr: s.socket(), Protocol: 2, DisableIdentity: true, PoolSize: 4})
+	eventually(t, 10*time.Second, "redis-server answers", func() bool {
+		err := s.c.Ping(context.Background()).Err()
+		return err == nil || isReply(err) // a server with a password answers, too
+	})
 }
+
+func (s *server) socket() string { return filepath.Join(s.dir, "s") }
 
 func (s *server) stop() {
 	_ = s.c.Close()
@@ -117,6 +128,8 @@ type proxy struct {
 	wg     sync.WaitGroup
 	// hole swallows everything both ways while set, without closing anything.
 	hole atomic.Bool
+	// stalled stops reading what the server sends, so that its buffers fill.
+	stalled atomic.Bool
 	// mu guards conns and swallow.
 	mu      sync.Mutex
 	conns   map[net.Conn]struct{}
@@ -165,6 +178,9 @@ func (p *proxy) pipe(to, from net.Conn, doomed *atomic.Bool, requests bool) {
 	defer func() { _ = to.Close(); _ = from.Close() }()
 	buf := make([]byte, 64<<10)
 	for {
+		for !requests && p.stalled.Load() {
+			time.Sleep(5 * time.Millisecond)
+		}
 		n, err := from.Read(buf)
 		if err != nil {
 			return
@@ -204,6 +220,8 @@ func (p *proxy) loseAnswer(word string) {
 	defer p.mu.Unlock()
 	p.swallow = strings.ToLower(word)
 }
+
+func (p *proxy) stall(on bool) { p.stalled.Store(on) }
 
 func (p *proxy) answerLost() bool {
 	p.mu.Lock()

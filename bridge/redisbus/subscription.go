@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -87,7 +88,7 @@ func (p *PubSub) listen(ctx context.Context, ps *redis.PubSub) error {
 			if cause := context.Cause(ctx); cause != nil {
 				return cause
 			}
-			if errors.Is(err, io.EOF) {
+			if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) {
 				return fmt.Errorf("closed by redis (restart, CLIENT KILL or client-output-buffer-limit pubsub): %w", err)
 			}
 			return fmt.Errorf("receive: %w", err)

@@ -118,6 +118,25 @@ func TestVerifyNamesTheFirstBadRecord(t *testing.T) {
 	}
 }
 
+func TestVerifyFindsARecordWithItsHashMadeAnew(t *testing.T) {
+	t.Parallel()
+	s := openTest(t, Config{})
+	for i := range 5 {
+		admitTest(t, s, numbered(t, i))
+	}
+	recs, err := s.Audit(t.Context(), AuditFilter{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	bad := recs[2]
+	bad.Detail = "nothing happened"
+	_, bad.Hash = bad.sum(nil)
+	tamper(t, s, fmt.Sprintf(`UPDATE audit SET detail = '%s', hash = x'%x' WHERE seq = 3`, bad.Detail, bad.Hash))
+	if got, err := s.VerifyAudit(t.Context(), nil); got.FirstBad != 4 || err != nil {
+		t.Errorf("%+v, %v, want record 4, which does not follow", got, err)
+	}
+}
+
 func TestVerifyFindsAChainWrittenAnew(t *testing.T) {
 	t.Parallel()
 	s := openTest(t, Config{})

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"sync"
 	"testing"
@@ -47,6 +48,11 @@ func flood(t *testing.T, s *Store, order func(i int) bridge.Order) (states map[b
 	return states, known
 }
 
+func bodyDigest(body string) []byte {
+	sum := sha256.Sum256([]byte(body))
+	return sum[:]
+}
+
 func TestSameAlertTenThousandTimesIsOneOrder(t *testing.T) {
 	t.Parallel()
 	s := openTest(t, Config{})
@@ -87,6 +93,15 @@ func TestManyEqualIntentsAreSpreadQuickly(t *testing.T) {
 	})
 	if err != nil || n != floods || time.Duration(least) != intentStep {
 		t.Errorf("%d intents at least %v apart, %v, want %d and %v", n, time.Duration(least), err, floods, intentStep)
+	}
+	// Without the remembered run each order walks over all before it: minutes for this flood.
+	var run slotRun
+	err = s.do(t.Context(), func(tx *tx) error {
+		run = tx.w.slots[intentKey("h", bodyDigest("body"))]
+		return nil
+	})
+	if got, want := run.to.Sub(run.from), (floods-1)*intentStep; err != nil || got < want-2*intentStep {
+		t.Errorf("the remembered run spans %v, %v, want about %v", got, err, want)
 	}
 }
 

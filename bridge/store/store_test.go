@@ -228,6 +228,22 @@ func TestOneBadRequestDoesNotFailTheOthers(t *testing.T) {
 	}
 }
 
+func TestWriterReplacesAConnectionThatCannotWrite(t *testing.T) {
+	t.Parallel()
+	s := openTest(t, Config{})
+	err := s.do(t.Context(), func(tx *tx) error { _, err := tx.run("PRAGMA query_only = 1"); return err })
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := bridge.Admission{Orders: []bridge.Order{numbered(t, 1)}}
+	if _, err := s.Admit(t.Context(), a); resultCode(err) != codeReadOnly {
+		t.Errorf("admit over a connection that cannot write: %v, want SQLITE_READONLY", err)
+	}
+	if out, err := s.Admit(t.Context(), a); err != nil || out[0].Known {
+		t.Errorf("admit after that: %v, %v, want it new", out, err)
+	}
+}
+
 func TestRequestIsWithdrawnOnlyBeforeItIsTaken(t *testing.T) {
 	t.Parallel()
 	s := openTest(t, Config{MaxBatch: 1})
