@@ -18,8 +18,6 @@ import (
 	"github.com/edr-bridge/edr-bridge/ksc/ksctest"
 )
 
-const oneHost = "8910f900-3807-4b97-8a97-d49e73ec5ab1"
-
 // stage is what all measurements stand on: the two programs, Redis and the mock KSC.
 type stage struct {
 	dir, bridge, bare, socket string

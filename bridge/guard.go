@@ -127,11 +127,16 @@ func (g *Guard) Admit(o Order) Verdict {
 	return g.hold(o)
 }
 
-// Begin judges an admitted order at the last hop, when the names of its host are known.
+// Begin judges an order again when its intent is fixed and the names of its host are known.
 func (g *Guard) Begin(o Order) Verdict {
 	if v := g.target(o); v.State != StateQueued {
 		return v
 	}
+	return g.Still(o)
+}
+
+// Still judges what can have changed since Begin, right before the effect: the deadline and the hold.
+func (g *Guard) Still(o Order) Verdict {
 	if !o.NotAfter.IsZero() && g.cfg.Now().After(o.NotAfter) {
 		return Verdict{StateExpired, ReasonAge, "not begun before " + o.NotAfter.UTC().Format(time.RFC3339)}
 	}

@@ -31,7 +31,7 @@ func (r *pipelineRun) reserve(ctx context.Context, mapped []Mapped) ([][]*laneIt
 	for i, m := range mapped {
 		places[i] = make([]*laneItem, len(m.Orders))
 		for j, o := range m.Orders {
-			it, err := r.box.reserve(ctx, o.Host)
+			it, err := r.box.reserve(ctx, o)
 			if err != nil {
 				r.release(places)
 				return nil, err
@@ -42,13 +42,33 @@ func (r *pipelineRun) reserve(ctx context.Context, mapped []Mapped) ([][]*laneIt
 	return places, nil
 }
 
-// release gives up reserved places and runs the lanes that waited for them.
+// release gives up places that are still reserved and runs what waited for them.
 func (r *pipelineRun) release(places [][]*laneItem) {
 	for _, row := range places {
 		for _, it := range row {
-			if it != nil && !it.decided && r.box.decide(it, nil, false) {
-				r.Pipeline.work.Go(func() { r.box.run(it.lane, r.perform) })
+			if it != nil && it.stage == laneReserved {
+				r.spawn(r.box.decide(it, nil, false))
 			}
+		}
+	}
+}
+
+// spawn performs orders on goroutines of their own.
+func (r *pipelineRun) spawn(items []*laneItem) {
+	for _, it := range items {
+		r.Pipeline.work.Go(func() { r.runItem(it) })
+	}
+}
+
+// runItem performs an order and then whatever waited for it, the last of it on this goroutine.
+func (r *pipelineRun) runItem(it *laneItem) {
+	for it != nil {
+		r.perform(it.order, it.fresh)
+		next := r.box.finish(it)
+		it = nil
+		if n := len(next); n > 0 {
+			r.spawn(next[:n-1])
+			it = next[n-1]
 		}
 	}
 }
@@ -73,17 +93,14 @@ func (r *pipelineRun) handle(d Delivery, mapped []Mapped, places [][]*laneItem, 
 		return
 	}
 	free()
-	r.runLanes(run)
+	r.runAll(run)
 }
 
-// runLanes performs lanes, the last one on this goroutine: one hop less for the usual single order.
-func (r *pipelineRun) runLanes(lanes []*lane) {
-	for i, l := range lanes {
-		if i == len(lanes)-1 {
-			r.box.run(l, r.perform)
-			return
-		}
-		r.Pipeline.work.Go(func() { r.box.run(l, r.perform) })
+// runAll performs orders, the last one on this goroutine: one hop less for the usual single order.
+func (r *pipelineRun) runAll(items []*laneItem) {
+	if n := len(items); n > 0 {
+		r.spawn(items[:n-1])
+		r.runItem(items[n-1])
 	}
 }
 
@@ -92,8 +109,8 @@ func (r *pipelineRun) admit(ctx context.Context, d Delivery, mapped []Mapped) er
 	if err != nil {
 		return err
 	}
-	lanes, err := r.admitPlaces(ctx, d, mapped, places)
-	r.runLanes(lanes)
+	begin, err := r.admitPlaces(ctx, d, mapped, places)
+	r.runAll(begin)
 	return err
 }
 
@@ -116,8 +133,8 @@ func (r *pipelineRun) reject(d Delivery, err error) {
 }
 
 // admitPlaces judges and commits the orders of one delivery, settles it, fills the reserved places and
-// returns the lanes the caller has to run. It gives the places up on every other way out.
-func (r *pipelineRun) admitPlaces(ctx context.Context, d Delivery, mapped []Mapped, places [][]*laneItem) (lanes []*lane, err error) {
+// returns those the caller has to run. It gives the places up on every other way out.
+func (r *pipelineRun) admitPlaces(ctx context.Context, d Delivery, mapped []Mapped, places [][]*laneItem) (begin []*laneItem, err error) {
 	defer func() {
 		if v := recover(); v != nil {
 			err = fmt.Errorf("%w: admit alert: %v", errPanicked, v)
@@ -161,11 +178,9 @@ func (r *pipelineRun) admitPlaces(ctx context.Context, d Delivery, mapped []Mapp
 		if !ad.Known && ad.Order.State.Pending() {
 			next = &ad.Order
 		}
-		if r.box.decide(items[i], next, true) {
-			lanes = append(lanes, items[i].lane)
-		}
+		begin = append(begin, r.box.decide(items[i], next, true)...)
 	}
-	return lanes, nil
+	return begin, nil
 }
 
 func (r *pipelineRun) settle(d Delivery, err error) {
@@ -209,8 +224,39 @@ func (r *pipelineRun) judge(ctx context.Context, o Order, place *laneItem) Order
 		v = r.cfg.Guard.Admit(o)
 	}
 	o.State, o.Reason, o.Detail = v.State, v.Reason, v.Detail
-	if o.State == StateQueued && r.box.idle(place) {
+	switch {
+	case o.State != StateQueued:
+	case r.results != nil:
+		o = r.intendOrFail(ctx, o)
+	case r.box.idle(place):
 		o = r.intendNow(ctx, o)
+	}
+	return o
+}
+
+// intendOrFail fixes the intent of a command's order, asking the network if it must: the command waits anyway, and
+// an order that cannot even be addressed needs no second commit.
+func (r *pipelineRun) intendOrFail(ctx context.Context, o Order) Order {
+	ex, needs := r.cfg.Router.executor(o.Executor).(Intender)
+	if !needs {
+		o.State = StateSending
+		return o
+	}
+	in, _, err := ex.Intend(ctx, o, true)
+	if err == nil {
+		return r.intended(o, in)
+	}
+	reason := reasonOf(err)
+	switch {
+	case ClassOf(err) == Unreachable && r.cfg.Router.CanFallBack(o):
+		o.Executor, o.State, o.Detail = ExecutorLocal, StateSending, "KSC unreachable, taken over by the local agent: "+causeText(err)
+	case ClassOf(err) == Permanent && reason != ReasonNone:
+		o.State, o.Reason, o.Detail = StateRefused, reason, causeText(err)
+	default:
+		if reason == ReasonNone && ClassOf(err) != Permanent {
+			reason = ReasonUnreachable
+		}
+		o.State, o.Reason, o.Detail = StateFailed, reason, "not sent: "+causeText(err)
 	}
 	return o
 }
@@ -225,6 +271,11 @@ func (r *pipelineRun) intendNow(ctx context.Context, o Order) Order {
 	if err != nil || !ok {
 		return o
 	}
+	return r.intended(o, in)
+}
+
+// intended makes an order with its intent ready to be sent, if the guards agree now that the names of the host are known.
+func (r *pipelineRun) intended(o Order, in Intent) Order {
 	o.Intent = in
 	if v := r.cfg.Guard.Begin(o); v.State != StateQueued {
 		o.State, o.Reason, o.Detail = v.State, v.Reason, v.Detail

@@ -17,10 +17,10 @@ const (
 type phase int
 
 const (
-	stepBegin   phase = iota // look at the guards, fix the intent, then send
-	stepSend                 // the intent is on disk, nothing was sent yet
-	stepLook                 // it may have been sent: search before anything else
-	stepStopped              // it ended, or it stays in the store for the next start
+	phaseBegin   phase = iota // look at the guards, fix the intent, then send
+	phaseSend                 // the intent is on disk, nothing was sent yet
+	phaseLook                 // it may have been sent: search before anything else
+	phaseStopped              // it ended, or it stays in the store for the next start
 )
 
 // attempt is the work on one order in this process.
@@ -30,28 +30,44 @@ type attempt struct {
 	backoff time.Duration
 	misses  int       // clean searches in a row that did not find the effect
 	since   time.Time // when the order became undecided
+	judged  bool      // this process asked all guards about the order as it stands
 }
 
 // perform carries one admitted order to its end. fresh says that this process committed the intent itself a
 // moment ago; otherwise an order that is sending may have been sent by a process that died.
 func (r *pipelineRun) perform(o Order, fresh bool) {
 	a := &attempt{pipelineRun: r, o: o, backoff: retryBackoffMin, since: r.cfg.Now()}
-	next := stepBegin
+	if o.Task == nil {
+		a.unreadable()
+		return
+	}
+	next := phaseBegin
 	if o.State == StateSending {
-		next = stepLook
+		next = phaseLook
 		if fresh {
-			next = stepSend
+			a.judged, next = true, phaseSend
 		} else if _, can := r.cfg.Router.executor(o.Executor).(Reconciler); !can && Repeatable(o.Task.Kind()) {
-			next = stepSend
+			next = phaseSend
 		}
 	}
-	for next != stepStopped {
+	for next != phaseStopped {
 		next = a.guarded(next)
 	}
 	if r.results != nil {
 		r.mu.Lock()
 		r.results[a.o.ID] = a.o
 		r.mu.Unlock()
+	}
+}
+
+// unreadable ends an order whose task the store could not read back: nobody can tell what it was to do.
+func (a *attempt) unreadable() {
+	state := StateFailed
+	if a.o.State == StateSending {
+		state = StateUnknown
+	}
+	if a.move(state, ReasonInvalid, "the stored task cannot be read: "+a.o.Detail) {
+		a.log.Error("order is lost or undecided", "order", a.o.ID, "host", a.o.Host, "state", string(state))
 	}
 }
 
@@ -65,27 +81,27 @@ func (a *attempt) guarded(s phase) (next phase) {
 				state = StateUnknown
 			}
 			a.end(state, ReasonPanic, fmt.Sprint(v))
-			next = stepStopped
+			next = phaseStopped
 		}
 	}()
 	switch s {
-	case stepBegin:
+	case phaseBegin:
 		return a.begin()
-	case stepSend:
+	case phaseSend:
 		return a.send()
-	case stepLook:
+	case phaseLook:
 		return a.look()
-	case stepStopped:
-		return stepStopped
+	case phaseStopped:
+		return phaseStopped
 	default:
-		return stepStopped
+		return phaseStopped
 	}
 }
 
 // begin fixes and commits the intent of a queued order.
 func (a *attempt) begin() phase {
 	if a.quit.Err() != nil {
-		return stepStopped
+		return phaseStopped
 	}
 	if v := a.cfg.Guard.Begin(a.o); v.State != StateQueued {
 		return a.stop(v)
@@ -105,9 +121,10 @@ func (a *attempt) begin() phase {
 		}
 	}
 	if !a.move(StateSending, ReasonNone, "") {
-		return stepStopped
+		return phaseStopped
 	}
-	return stepSend
+	a.judged = true
+	return phaseSend
 }
 
 // send performs the effect whose intent is on disk.
@@ -123,7 +140,11 @@ func (a *attempt) send() phase {
 		return a.requeue("shutting down")
 	}
 	// The last hop: between the commit and this line somebody may have pulled the hold.
-	if v := a.cfg.Guard.Begin(a.o); v.State != StateQueued {
+	judge := a.cfg.Guard.Still
+	if !a.judged {
+		judge = a.cfg.Guard.Begin
+	}
+	if v := judge(a.o); v.State != StateQueued {
 		return a.stop(v)
 	}
 	ex := a.cfg.Router.executor(a.o.Executor)
@@ -141,7 +162,7 @@ func (a *attempt) send() phase {
 func (a *attempt) finish(rc Receipt) phase {
 	a.o.Ref = rc.Ref
 	a.end(rc.State, ReasonNone, rc.Detail)
-	return stepStopped
+	return phaseStopped
 }
 
 // failed decides by the class of the error alone.
@@ -156,7 +177,7 @@ func (a *attempt) failed(err error) phase {
 			state = StateRefused
 		}
 		a.end(state, reason, causeText(err))
-		return stepStopped
+		return phaseStopped
 	case Unreachable:
 		if a.o.Executor == ExecutorKSC && a.cfg.Router.CanFallBack(a.o) {
 			return a.fallBack(err)
@@ -189,15 +210,15 @@ func refusal(r Reason) bool {
 func (a *attempt) fallBack(err error) phase {
 	a.o.Executor, a.o.Intent = ExecutorLocal, Intent{}
 	if a.o.State == StateSending && !a.move(StateQueued, ReasonUnreachable, "KSC unreachable, taken over by the local agent: "+causeText(err)) {
-		return stepStopped
+		return phaseStopped
 	}
-	return stepBegin
+	return phaseBegin
 }
 
 // again puts an order of which nothing happened back into the queue and waits.
 func (a *attempt) again(reason Reason, err error) phase {
 	if a.o.State == StateSending && !a.move(StateQueued, reason, causeText(err)) {
-		return stepStopped
+		return phaseStopped
 	}
 	a.o.Reason, a.o.Detail = reason, causeText(err)
 	if a.results != nil {
@@ -205,10 +226,10 @@ func (a *attempt) again(reason Reason, err error) phase {
 		return a.giveUp(reason, err)
 	}
 	if !pause(a.quit, jitter(a.backoff)) {
-		return stepStopped
+		return phaseStopped
 	}
 	a.backoff = min(2*a.backoff, retryBackoffMax)
-	return stepBegin
+	return phaseBegin
 }
 
 // giveUp ends the order of a command that could not be sent, so that no later start sends it behind the user's back.
@@ -217,20 +238,20 @@ func (a *attempt) giveUp(reason Reason, err error) phase {
 		reason = ReasonUnreachable
 	}
 	a.end(StateFailed, reason, "not sent: "+causeText(err))
-	return stepStopped
+	return phaseStopped
 }
 
 func (a *attempt) undecided(err error) phase {
 	ex := a.cfg.Router.executor(a.o.Executor)
 	if _, can := ex.(Reconciler); !can || a.work.Err() != nil {
 		if a.work.Err() != nil {
-			return stepStopped // stays sending: the next start looks for it
+			return phaseStopped // stays sending: the next start looks for it
 		}
 		a.end(StateUnknown, reasonOf(err), causeText(err))
-		return stepStopped
+		return phaseStopped
 	}
 	a.o.Detail = err.Error()
-	return stepLook
+	return phaseLook
 }
 
 // look searches for the effect of an order whose outcome is not known: found means adopted, twice not found
@@ -239,10 +260,10 @@ func (a *attempt) look() phase {
 	rec, can := a.cfg.Router.executor(a.o.Executor).(Reconciler)
 	if !can {
 		a.end(StateUnknown, ReasonNone, "it may have happened before a restart, and nobody here can find out")
-		return stepStopped
+		return phaseStopped
 	}
 	if !pause(a.quit, a.cfg.Settle) {
-		return stepStopped
+		return phaseStopped
 	}
 	receipt, found, err := rec.Reconcile(a.work, a.o)
 	switch {
@@ -252,28 +273,28 @@ func (a *attempt) look() phase {
 		a.misses++
 		if a.misses >= 2 {
 			a.misses = 0
-			return stepSend
+			return phaseSend
 		}
 	case a.cfg.Now().Sub(a.since) > a.cfg.GiveUp:
 		a.end(StateUnknown, reasonOf(err), "it may have happened: "+causeText(err))
-		return stepStopped
+		return phaseStopped
 	default:
 		a.misses = 0
 		a.log.Warn("search for an undecided order failed", "order", a.o.ID, "class", ClassOf(err).String(), "err", err)
 	}
-	return stepLook
+	return phaseLook
 }
 
 // requeue takes back an intent that was certainly not used.
 func (a *attempt) requeue(why string) phase {
 	a.move(StateQueued, ReasonNone, why)
-	return stepStopped
+	return phaseStopped
 }
 
 // stop ends or parks the order as the verdict says.
 func (a *attempt) stop(v Verdict) phase {
 	a.end(v.State, v.Reason, v.Detail)
-	return stepStopped
+	return phaseStopped
 }
 
 // end commits an end state (or held) and tells people.

@@ -17,12 +17,12 @@ type PipelineConfig struct {
 	Store  Store
 	Guard  *Guard
 	Router Router
-	// Alerts is how many deliveries are between Receive and their commit at once; zero = 512.
+	// Alerts is how many deliveries are between Receive and their commit at once; zero = 128.
 	Alerts int
-	// Orders is how many admitted orders are in memory at once; when it is reached no source is read.
-	// Zero = 4096.
+	// Orders is how many admitted orders are in memory at once; when it is reached no source is read: the
+	// backlog waits where it is durable. Zero = four times InFlight, at least 256.
 	Orders int
-	// InFlight is how many orders an executor works on at once; zero = 64.
+	// InFlight is how many orders KSC works on at once; zero = 64.
 	InFlight int
 	// Settle is the pause before looking for an effect whose outcome was lost, and between two looks: longer
 	// than the server's own timeout. Zero = 45 s.
@@ -48,6 +48,9 @@ type Pipeline struct {
 	running atomic.Pointer[pipelineRun]
 }
 
+// localInFlight is how many orders the local executor works on at once: most of their time they wait for an exit.
+const localInFlight = 256
+
 // NamedSource is a source with its name in the settings.
 type NamedSource struct {
 	Name   string
@@ -59,9 +62,9 @@ func NewPipeline(cfg PipelineConfig) (*Pipeline, error) {
 	if cfg.Store == nil || cfg.Guard == nil {
 		return nil, errors.New("pipeline: store and guard are required")
 	}
-	setDefault(&cfg.Alerts, 512)
-	setDefault(&cfg.Orders, 4096)
 	setDefault(&cfg.InFlight, 64)
+	setDefault(&cfg.Alerts, 128)
+	setDefault(&cfg.Orders, max(256, 4*cfg.InFlight))
 	setDefault(&cfg.Settle, 45*time.Second)
 	setDefault(&cfg.GiveUp, 30*time.Minute)
 	setDefault(&cfg.Drain, 10*time.Second)
@@ -75,7 +78,7 @@ func NewPipeline(cfg PipelineConfig) (*Pipeline, error) {
 		cfg: cfg, log: cfg.Logger, box: newOutbox(cfg.Orders), alerts: make(chan struct{}, cfg.Alerts),
 		slots: map[string]chan struct{}{
 			ExecutorKSC:   make(chan struct{}, cfg.InFlight),
-			ExecutorLocal: make(chan struct{}, cfg.InFlight),
+			ExecutorLocal: make(chan struct{}, localInFlight),
 		},
 	}, nil
 }
@@ -184,13 +187,11 @@ func (r *pipelineRun) resume(ctx context.Context, next func(context.Context) ([]
 
 func (r *pipelineRun) enqueue(ctx context.Context, orders []Order) error {
 	for _, o := range orders {
-		it, err := r.box.reserve(ctx, o.Host)
+		it, err := r.box.reserve(ctx, o)
 		if err != nil {
 			return err
 		}
-		if r.box.decide(it, &o, false) {
-			r.Pipeline.work.Go(func() { r.box.run(it.lane, r.perform) })
-		}
+		r.spawn(r.box.decide(it, &o, false))
 	}
 	return nil
 }

@@ -167,6 +167,12 @@ func kill(id, host string) bridge.Order {
 	}
 }
 
+func isolate(id, host string) bridge.Order {
+	o := kill(id, host)
+	o.Task = bridge.IsolateHost{Action: bridge.IsolationOn}
+	return o
+}
+
 type bench struct {
 	store *memStore
 	hold  *bridge.HoldSwitch
@@ -233,16 +239,42 @@ func TestOrdersOfOneHostRunInTheOrderTheirAlertsCame(t *testing.T) {
 	var want []string
 	for i := range 200 {
 		id := fmt.Sprintf("o%03d", i)
-		alerts["a"+id] = []bridge.Order{kill(id, "here")}
+		o := isolate(id, "WS-1")
+		alerts["a"+id] = []bridge.Order{o}
 		names = append(names, "a"+id)
 		want = append(want, id)
 	}
-	local := &script{}
-	b := newBench(t, alerts, bridge.Router{Local: local}, nil)
+	ksc := &script{}
+	b := newBench(t, alerts, bridge.Router{KSC: ksc}, nil)
 	b.feed(t, names...)
-	if got := local.asked(); got != fmt.Sprint(want) {
+	if got := ksc.asked(); got != fmt.Sprint(want) {
 		t.Errorf("order of effects\n%s\nwant\n%v", got, want)
 	}
+}
+
+func TestEndingProcessesDoesNotWaitForEachOtherButIsolationWaitsForAll(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ksc := &script{}
+		var mu sync.Mutex
+		var ended []string
+		ksc.execute = func(_ context.Context, o bridge.Order, _ int) (bridge.Receipt, error) {
+			if o.ID == "o1" {
+				time.Sleep(5 * time.Second) // a process that takes its time to exit
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			ended = append(ended, o.ID)
+			return bridge.Receipt{State: bridge.StateDone}, nil
+		}
+		b := newBench(t, ordersByAlert{
+			"a1": {kill("o1", "WS-1")}, "a2": {kill("o2", "WS-1")}, "a3": {isolate("o4", "WS-1")}, "a4": {kill("o5", "WS-1")},
+		}, bridge.Router{KSC: ksc}, nil)
+		b.feed(t, "a1", "a2", "a3", "a4")
+		if got := fmt.Sprint(ended); got != "[o2 o1 o4 o5]" {
+			t.Errorf("ended in the order %s, want [o2 o1 o4 o5]", got)
+		}
+	})
 }
 
 func TestNothingIsSettledWhenTheStoreFails(t *testing.T) {
@@ -310,7 +342,7 @@ func TestF16OrdersWaitWhileKSCIsUnreachableAndGoOutInOrder(t *testing.T) {
 			}
 			return bridge.Receipt{State: bridge.StateAccepted}, nil
 		}}
-		b := newBench(t, ordersByAlert{"a1": {kill("o1", "WS-1")}, "a2": {kill("o2", "WS-1")}}, bridge.Router{KSC: ksc}, nil)
+		b := newBench(t, ordersByAlert{"a1": {isolate("o1", "WS-1")}, "a2": {isolate("o2", "WS-1")}}, bridge.Router{KSC: ksc}, nil)
 		q := b.feed(t, "a1", "a2")
 		if err := errors.Join(<-q.settled, <-q.settled); err != nil {
 			t.Errorf("settled with %v: the alerts are safe in the store", err)
@@ -461,10 +493,8 @@ func TestHoldStopsEverythingButReleases(t *testing.T) {
 	t.Parallel()
 	release := kill("o2", "WS-1")
 	release.Task = bridge.IsolateHost{Action: bridge.IsolationOff}
-	isolate := kill("o3", "WS-1")
-	isolate.Task = bridge.IsolateHost{Action: bridge.IsolationOn}
 	ksc := &script{}
-	b := newBench(t, ordersByAlert{"a1": {kill("o1", "WS-1"), release, isolate}}, bridge.Router{KSC: ksc}, nil)
+	b := newBench(t, ordersByAlert{"a1": {kill("o1", "WS-1"), release, isolate("o3", "WS-1")}}, bridge.Router{KSC: ksc}, nil)
 	b.hold.Set(bridge.Hold{Active: true, Reason: "drill", Since: time.Now()})
 	b.feed(t, "a1")
 	if got := ksc.asked(); got != "[o2]" {
@@ -509,7 +539,7 @@ func TestF34ShutdownWaitsForEffectsAndLeavesTheRestQueued(t *testing.T) {
 			time.Sleep(3 * time.Second)
 			return bridge.Receipt{State: bridge.StateAccepted}, nil
 		}
-		b := newBench(t, ordersByAlert{"a1": {kill("o1", "WS-1"), kill("o2", "WS-1")}}, bridge.Router{KSC: ksc}, nil)
+		b := newBench(t, ordersByAlert{"a1": {isolate("o1", "WS-1"), isolate("o2", "WS-1")}}, bridge.Router{KSC: ksc}, nil)
 		q := newQueue()
 		q.add("a1")
 		start := time.Now()

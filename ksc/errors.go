@@ -98,6 +98,15 @@ func (e *StatusError) Error() string {
 	return s
 }
 
+// PasswordError says that Config.Password gave no password: nothing was sent.
+type PasswordError struct{ Err error }
+
+// Error returns what Config.Password answered.
+func (e *PasswordError) Error() string { return "no password: " + e.Err.Error() }
+
+// Unwrap returns the answer of Config.Password.
+func (e *PasswordError) Unwrap() error { return e.Err }
+
 // AuthError says that the server refused to let the account in, or refused it a call in a session just granted. Nothing was done.
 type AuthError struct {
 	User string

@@ -188,9 +188,10 @@ func (e *Executor) fail(o bridge.Order, err error) *bridge.ExecError {
 		return out
 	}
 	out.Class = call.Class
-	_, locked := errors.AsType[*AuthError](err)
+	_, refused := errors.AsType[*AuthError](err)
+	_, missing := errors.AsType[*PasswordError](err)
 	switch {
-	case locked:
+	case refused, missing:
 		out.Reason = bridge.ReasonCredentials
 	case call.Class == bridge.Unreachable:
 		out.Reason = bridge.ReasonUnreachable

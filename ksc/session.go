@@ -42,7 +42,7 @@ func (o *startSessionOut) missing() string {
 func (c *Client) startSession(ctx context.Context) (*session, error) {
 	password, err := c.cfg.Password(ctx)
 	if err != nil {
-		return nil, &CallError{Method: methodStartSession.name, Class: bridge.Retry, Err: err}
+		return nil, &CallError{Method: methodStartSession.name, Class: bridge.Retry, Err: &PasswordError{err}}
 	}
 	auth := c.cfg.authorization(password)
 	secrets := []secret{secret(password), secret(base64.StdEncoding.EncodeToString(password)), secret(auth)}

@@ -2,9 +2,9 @@ package mapping
 
 import (
 	"fmt"
-	"regexp"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/goccy/go-yaml/ast"
 
@@ -28,8 +28,9 @@ const (
 	keySubject = "subject"
 	keyHost    = "host"
 
-	maxRules = 2000
-	maxSteps = 32 // elements of one `do`
+	maxRules    = 2000
+	maxRuleName = 64 // characters
+	maxSteps    = 32 // elements of one `do`
 )
 
 var (
@@ -37,8 +38,6 @@ var (
 	ruleKeys   = []string{keyName, keyMode, keyMatch, keyDo, keyDedupe, keyWhen, keyTests}
 	stepKeys   = []string{keyTask, keyParams, keySubject, keyFor, keyHost}
 	dedupeKeys = []string{keyBy, keyFor}
-
-	ruleName = regexp.MustCompile(`^[\p{L}\p{N}][\p{L}\p{N}._-]{0,63}$`)
 )
 
 // loader compiles rule files one after the other.
@@ -126,12 +125,26 @@ func (l *loader) rule(n ast.Node) {
 	l.rules = append(l.rules, r)
 }
 
+// isRuleName reports whether name begins with a letter or digit and holds only those, dots, dashes and
+// underscores, 64 characters at most.
+func isRuleName(name string) bool {
+	n := 0
+	for _, c := range name {
+		word := unicode.IsLetter(c) || unicode.IsNumber(c)
+		if !word && (n == 0 || !strings.ContainsRune("._-", c)) || c == unicode.ReplacementChar {
+			return false
+		}
+		n++
+	}
+	return n > 0 && n <= maxRuleName
+}
+
 func (l *loader) ruleName(n ast.Node, at string) string {
 	name, ok := l.text(n, keyName)
 	if !ok {
 		return ""
 	}
-	if !ruleName.MatchString(name) {
+	if !isRuleName(name) {
 		l.fail(n, "name %q must be 1 to 64 letters, digits, dots, dashes and underscores, a letter or digit first", name)
 		return ""
 	}

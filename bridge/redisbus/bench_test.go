@@ -2,7 +2,6 @@ package redisbus
 
 import (
 	"bytes"
-	"context"
 	"slices"
 	"testing"
 	"time"
@@ -10,11 +9,10 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-
 // fill appends n entries of 1 KB.
 func (s *server) fill(b *testing.B, n int) {
 	b.Helper()
-	ctx := context.Background()
+	ctx := b.Context()
 	doc := bytes.Repeat([]byte("x"), 1000)
 	for n > 0 {
 		pipe := s.c.Pipeline()
@@ -33,7 +31,7 @@ func BenchmarkStream(b *testing.B) {
 	srv := startRedis(b)
 	s, _ := newTestStream(b, srv.addr, nil)
 	srv.fill(b, b.N)
-	ctx := context.Background()
+	ctx := b.Context()
 	b.ReportAllocs()
 	b.ResetTimer()
 	run(b, s)
@@ -55,7 +53,7 @@ func BenchmarkStream(b *testing.B) {
 func BenchmarkBareStream(b *testing.B) {
 	srv := startRedis(b)
 	srv.fill(b, b.N)
-	ctx := context.Background()
+	ctx := b.Context()
 	c := redis.NewClient(&redis.Options{Addr: srv.addr, Protocol: 2})
 	defer func() { _ = c.Close() }()
 	if err := c.XGroupCreateMkStream(ctx, "alerts", "bare", "0").Err(); err != nil {
@@ -90,7 +88,7 @@ func BenchmarkPubSubLatency(b *testing.B) {
 	p, _ := newTestPubSub(b, srv.addr, nil)
 	run(b, p)
 	<-p.Ready()
-	ctx := context.Background()
+	ctx := b.Context()
 	latency(b, srv, func() error {
 		_, err := p.Receive(ctx)
 		return err
@@ -100,7 +98,7 @@ func BenchmarkPubSubLatency(b *testing.B) {
 // BenchmarkBarePubSubLatency is the same with nothing but the client's own receive call.
 func BenchmarkBarePubSubLatency(b *testing.B) {
 	srv := startRedis(b)
-	ctx := context.Background()
+	ctx := b.Context()
 	c := redis.NewClient(&redis.Options{Addr: srv.addr, Protocol: 2})
 	defer func() { _ = c.Close() }()
 	ps := c.Subscribe(ctx, channel)
@@ -116,7 +114,7 @@ func BenchmarkBarePubSubLatency(b *testing.B) {
 
 func latency(b *testing.B, srv *server, receive func() error) {
 	b.Helper()
-	ctx := context.Background()
+	ctx := b.Context()
 	doc := bytes.Repeat([]byte("x"), 1000)
 	times := make([]time.Duration, 0, b.N)
 	b.ResetTimer()
@@ -147,7 +145,7 @@ func BenchmarkStreamLatency(b *testing.B) {
 	s, _ := newTestStream(b, srv.addr, nil)
 	run(b, s)
 	<-s.Ready()
-	ctx := context.Background()
+	ctx := b.Context()
 	times := make([]time.Duration, 0, b.N)
 	b.ResetTimer()
 	for range b.N {

@@ -13,6 +13,7 @@ import (
 )
 
 func TestStreamKeepsTheSourceContract(t *testing.T) {
+	t.Parallel()
 	t.Run("redis", func(t *testing.T) {
 		bridgetest.TestSource(t, func(t *testing.T) bridgetest.SourceUnderTest {
 			return streamUnderTest(t, startRedis(t).addr, "one")
@@ -54,6 +55,7 @@ func streamUnderTest(t *testing.T, addr, consumer string) bridgetest.SourceUnder
 }
 
 func TestPubSubKeepsTheSourceContract(t *testing.T) {
+	t.Parallel()
 	for name, start := range map[string]func(t *testing.T) string{
 		"redis":     func(t *testing.T) string { return startRedis(t).addr },
 		"miniredis": func(t *testing.T) string { return miniredis.RunT(t).Addr() },

@@ -14,7 +14,7 @@ const channel = "high_severity_alerts"
 
 func (s *server) publish(t testing.TB, doc string) int64 {
 	t.Helper()
-	n, err := s.c.Publish(context.Background(), channel, doc).Result()
+	n, err := s.c.Publish(t.Context(), channel, doc).Result()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -30,7 +30,7 @@ func TestF2PubSubConnectionResetIsNotedAsAGap(t *testing.T) {
 	awaitReady(t, p)
 	for cut := range 5 {
 		px.cut()
-		eventually(t, 10*time.Second, "the gap is counted", func() bool { return p.Stats().Gaps == uint64(cut+1) && p.Connected() })
+		eventually(t, 10*time.Second, "the gap is counted", func() bool { return p.Stats().Gaps == int64(cut+1) && p.Connected() })
 	}
 	if n := srv.publish(t, "after"); n != 1 {
 		t.Errorf("%d receivers after the cuts, want 1", n)
@@ -93,9 +93,9 @@ func TestF4SlowConsumerLosesOnlyWhatIsCounted(t *testing.T) {
 	awaitReady(t, p)
 	pipe := srv.c.Pipeline()
 	for i := range burst {
-		pipe.Publish(context.Background(), channel, fmt.Sprint(i))
+		pipe.Publish(t.Context(), channel, fmt.Sprint(i))
 	}
-	if _, err := pipe.Exec(context.Background()); err != nil {
+	if _, err := pipe.Exec(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, 10*time.Second, "the burst is read", func() bool { return p.Stats().Received == burst })
@@ -174,7 +174,7 @@ func TestPubSubNotesWhatItCannotDeliver(t *testing.T) {
 	settle(t, receive(t, p, 5*time.Second), fmt.Errorf("no level: %w", bridge.ErrBadAlert))
 	settle(t, receive(t, p, 5*time.Second), fmt.Errorf("the store is full"))
 	eventually(t, 5*time.Second, "all is read", func() bool { return p.Stats().Queued == 1 })
-	if err := p.Close(context.Background()); err != nil {
+	if err := p.Close(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if led.count(bridge.NoteDeadLetter) != 2 || led.count(bridge.NoteLoss) != 2 {
@@ -186,7 +186,7 @@ func TestPubSubHandsOutWhatIsQueuedAfterRunHasEnded(t *testing.T) {
 	t.Parallel()
 	srv := startRedis(t)
 	p, _ := newTestPubSub(t, srv.addr, nil)
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- p.Run(ctx) }()
 	awaitReady(t, p)
@@ -199,10 +199,10 @@ func TestPubSubHandsOutWhatIsQueuedAfterRunHasEnded(t *testing.T) {
 	if d := receive(t, p, time.Second); string(d.Alert.Raw) != "last" {
 		t.Errorf("received %q", d.Alert.Raw)
 	}
-	if _, err := p.Receive(context.Background()); err != bridge.ErrClosed { //nolint:errorlint // exactly this
+	if _, err := p.Receive(t.Context()); err != bridge.ErrClosed { //nolint:errorlint // exactly this
 		t.Errorf("receive answers %v, want ErrClosed", err)
 	}
-	if err := p.Close(context.Background()); err != nil {
+	if err := p.Close(t.Context()); err != nil {
 		t.Error(err)
 	}
 }

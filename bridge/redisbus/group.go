@@ -219,7 +219,7 @@ func (s *Stream) countUnread(g *groupInfo, info *redis.XInfoStream) {
 	}
 	s.group.at.lost, s.group.counted = max(lost, 0), true
 	if lost > before {
-		s.stats.lost.Add(uint64(lost - before))
+		s.stats.lost.Add(lost - before)
 		s.note(bridge.NoteLoss, lost-before, "lost_unread: entries were deleted from stream "+s.cfg.Stream+" before they were read")
 	}
 }

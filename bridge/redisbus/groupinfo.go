@@ -84,5 +84,5 @@ func (g *groupInfo) settledUpTo(ctx context.Context, l *link, stream string) (en
 	if err == nil && !g.delivered.less(lower) {
 		return lower.before(), nil
 	}
-	return g.delivered, nil //nolint:nilerr // no lower bound means that nothing is pending any more
+	return g.delivered, nil // without a lower bound nothing is pending any more
 }

@@ -81,7 +81,7 @@ func (s *Stream) touch(ctx context.Context, l *link, list []*entry) error {
 		foreign += s.judge(e, ours[e.text], gone, now)
 	}
 	if foreign > 0 {
-		s.stats.foreign.Add(uint64(foreign))
+		s.stats.foreign.Add(foreign)
 		s.note(NoteForeignAck, foreign, "entries were taken over by another consumer while this one held them")
 	}
 	return nil

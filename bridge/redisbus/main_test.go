@@ -45,7 +45,7 @@ func startRedisOn(t testing.TB, addr string, extra ...string) *server {
 	if err != nil {
 		t.Skip("redis-server is not installed")
 	}
-	dir, err := os.MkdirTemp("", "redisbus")
+	dir, err := os.MkdirTemp("", "redisbus") //nolint:usetesting // the path of a socket must be short
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -63,7 +63,7 @@ func startRedisOn(t testing.TB, addr string, extra ...string) *server {
 
 func freeAddress(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -73,13 +73,13 @@ func freeAddress(t testing.TB) string {
 
 func (s *server) start(t testing.TB) {
 	t.Helper()
-	s.cmd = exec.Command(s.args[0], s.args[1:]...)
+	s.cmd = exec.CommandContext(context.WithoutCancel(t.Context()), s.args[0], s.args[1:]...)
 	if err := s.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	s.c = redis.NewClient(&redis.Options{Network: "unix", Addr: s.socket(), Protocol: 2, DisableIdentity: true, PoolSize: 4})
 	eventually(t, 10*time.Second, "redis-server answers", func() bool {
-		err := s.c.Ping(context.Background()).Err()
+		err := s.c.Ping(t.Context()).Err()
 		return err == nil || isReply(err) // a server with a password answers, too
 	})
 }
@@ -96,7 +96,7 @@ func (s *server) stop() {
 
 func (s *server) do(t testing.TB, args ...any) any {
 	t.Helper()
-	v, err := s.c.Do(context.Background(), args...).Result()
+	v, err := s.c.Do(t.Context(), args...).Result()
 	if err != nil && err != redis.Nil { //nolint:errorlint // the client returns it bare
 		t.Fatalf("%v: %v", args, err)
 	}
@@ -114,7 +114,7 @@ func (s *server) add(t testing.TB, stream string, docs ...string) []string {
 
 func (s *server) pending(t testing.TB, stream, group string) int64 {
 	t.Helper()
-	p, err := s.c.XPending(context.Background(), stream, group).Result()
+	p, err := s.c.XPending(t.Context(), stream, group).Result()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -138,12 +138,13 @@ type proxy struct {
 
 func startProxy(t testing.TB, target string) *proxy {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	ln, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	p := &proxy{ln: ln, target: target, conns: make(map[net.Conn]struct{})}
-	p.wg.Go(p.serve)
+	ctx := context.WithoutCancel(t.Context())
+	p.wg.Go(func() { p.serve(ctx) })
 	t.Cleanup(func() {
 		_ = ln.Close()
 		p.cut()
@@ -154,13 +155,13 @@ func startProxy(t testing.TB, target string) *proxy {
 
 func (p *proxy) addr() string { return p.ln.Addr().String() }
 
-func (p *proxy) serve() {
+func (p *proxy) serve(ctx context.Context) {
 	for {
 		in, err := p.ln.Accept()
 		if err != nil {
 			return
 		}
-		out, err := net.Dial("tcp", p.target)
+		out, err := new(net.Dialer).DialContext(ctx, "tcp", p.target)
 		if err != nil {
 			_ = in.Close()
 			continue
@@ -292,12 +293,12 @@ func run(t testing.TB, s source) {
 	t.Helper()
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		if err := s.Run(context.Background()); err != nil {
+		if err := s.Run(t.Context()); err != nil {
 			t.Errorf("run: %v", err)
 		}
 	})
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 5*time.Second)
 		defer cancel()
 		_ = s.Close(ctx)
 		wg.Wait()
@@ -315,7 +316,7 @@ func awaitReady(t testing.TB, s source) {
 
 func receive(t testing.TB, s bridge.Source, within time.Duration) bridge.Delivery {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), within)
+	ctx, cancel := context.WithTimeout(t.Context(), within)
 	defer cancel()
 	for {
 		d, err := s.Receive(ctx)
@@ -330,7 +331,7 @@ func receive(t testing.TB, s bridge.Source, within time.Duration) bridge.Deliver
 
 func settle(t testing.TB, d bridge.Delivery, err error) {
 	t.Helper()
-	if got := d.Settle(context.Background(), err); got != nil {
+	if got := d.Settle(t.Context(), err); got != nil {
 		t.Fatalf("settle: %v", got)
 	}
 }
@@ -338,7 +339,7 @@ func settle(t testing.TB, d bridge.Delivery, err error) {
 // nothing fails the test when something is received within d.
 func nothing(t testing.TB, s bridge.Source, d time.Duration) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), d)
+	ctx, cancel := context.WithTimeout(t.Context(), d)
 	defer cancel()
 	if got, err := s.Receive(ctx); err == nil {
 		t.Fatalf("received %s %.80q, want nothing", got.Alert.ID, got.Alert.Raw)
@@ -377,4 +378,3 @@ func newTestPubSub(t testing.TB, addr string, change func(*PubSubConfig)) (*PubS
 	}
 	return p, led
 }
-

@@ -117,7 +117,7 @@ func TestOpenServerIsRefusedUnlessAllowed(t *testing.T) {
 				t.Fatal(err)
 			}
 			for _, src := range []source{s, p} {
-				ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 				ended := make(chan error, 1)
 				go func() { ended <- src.Run(ctx) }()
 				select {
@@ -133,17 +133,17 @@ func TestOpenServerIsRefusedUnlessAllowed(t *testing.T) {
 					}
 				}
 				cancel()
-				_ = src.Close(context.Background())
+				_ = src.Close(t.Context())
 			}
 			pub, err := NewPublisher(PublisherConfig{Options: o})
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer func() { _ = pub.Close() }()
-			if _, err := pub.Add(context.Background(), "alerts", []byte("{}"), "a"); errors.Is(err, ErrOpenServer) != c.refused {
+			if _, err := pub.Add(t.Context(), "alerts", []byte("{}"), "a"); errors.Is(err, ErrOpenServer) != c.refused {
 				t.Errorf("publisher says %v", err)
 			}
-			r, err := Check(context.Background(), CheckConfig{Options: o, Stream: "alerts", Group: "g"})
+			r, err := Check(t.Context(), CheckConfig{Options: o, Stream: "alerts", Group: "g"})
 			if err != nil || r.Open != (c.refused || c.name == "open and allowed") {
 				t.Errorf("check says open=%v, %v", r.Open, err)
 			}
@@ -161,7 +161,7 @@ func withPassword(user, secret string) func(*Options) {
 // startRedisAt starts a server that also listens on an address beyond loopback and returns that address.
 func startRedisAt(t *testing.T, host string, extra ...string) string {
 	t.Helper()
-	l, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
+	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", net.JoinHostPort(host, "0"))
 	if err != nil {
 		t.Skipf("no listening on %s: %v", host, err)
 	}
@@ -197,7 +197,7 @@ func TestCredentialsAreReportedAsSuchAndNeverShown(t *testing.T) {
 			if err := s.Err(); !errors.Is(err, c.want) {
 				t.Errorf("source says %v, want %v", err, c.want)
 			}
-			_, err = Check(context.Background(), CheckConfig{Options: o, Stream: "alerts"})
+			_, err = Check(t.Context(), CheckConfig{Options: o, Stream: "alerts"})
 			if !errors.Is(err, c.want) {
 				t.Errorf("check says %v, want %v", err, c.want)
 			}
@@ -219,7 +219,7 @@ func TestCheckReportsServerGroupAndProblems(t *testing.T) {
 	receive(t, s, 5*time.Second)
 	eventually(t, 5*time.Second, "one is acknowledged", func() bool { return srv.pending(t, "alerts", "edr-bridge") == 1 })
 	cfg := CheckConfig{Options: Options{Addresses: []string{srv.addr}}, Stream: "alerts", Group: "edr-bridge", Channel: channel}
-	r, err := Check(context.Background(), cfg)
+	r, err := Check(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -234,14 +234,14 @@ func TestCheckReportsServerGroupAndProblems(t *testing.T) {
 	}
 	srv.do(t, "REPLICAOF", "127.0.0.1", "1")
 	srv.do(t, "CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
-	if r, err = Check(context.Background(), cfg); err != nil {
+	if r, err = Check(t.Context(), cfg); err != nil {
 		t.Fatal(err)
 	}
 	if text := strings.Join(r.Problems, "\n"); r.Role != "slave" || !strings.Contains(text, "replica") || !strings.Contains(text, "noeviction") {
 		t.Errorf("report %+v", r)
 	}
 	srv.stop()
-	if _, err := Check(context.Background(), cfg); !errors.Is(err, bridge.ErrNotConnected) {
+	if _, err := Check(t.Context(), cfg); !errors.Is(err, bridge.ErrNotConnected) {
 		t.Errorf("check without a server says %v", err)
 	}
 }
@@ -249,7 +249,7 @@ func TestCheckReportsServerGroupAndProblems(t *testing.T) {
 func TestCheckReportsAnOldOrUnknownVersion(t *testing.T) {
 	t.Parallel()
 	m := miniredis.RunT(t)
-	r, err := Check(context.Background(), CheckConfig{Options: Options{Addresses: []string{m.Addr()}}, Stream: "alerts", Group: "g"})
+	r, err := Check(t.Context(), CheckConfig{Options: Options{Addresses: []string{m.Addr()}}, Stream: "alerts", Group: "g"})
 	if err != nil {
 		t.Fatal(err)
 	}

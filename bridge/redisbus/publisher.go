@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strconv"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -155,8 +156,8 @@ func (p *Publisher) add(ctx context.Context, l *link, stream string, doc []byte,
 
 // find looks for the entry among the newest; "" when it is not there or may not be looked for.
 func (p *Publisher) find(ctx context.Context, l *link, stream, alertID string, since time.Time) (string, error) {
-	oldest := entryID{ms: uint64(max(since.Add(-searchSkew).UnixMilli(), 0))}
-	list, err := l.client.XRevRangeN(ctx, stream, "+", oldest.String(), searchBack).Result()
+	oldest := strconv.FormatInt(max(since.Add(-searchSkew).UnixMilli(), 0), 10)
+	list, err := l.client.XRevRangeN(ctx, stream, "+", oldest, searchBack).Result()
 	if isReply(err) {
 		return "", nil
 	}

@@ -25,7 +25,7 @@ func TestF9LostAddAnswerLeavesOneEntry(t *testing.T) {
 	srv := startRedis(t)
 	px := startProxy(t, srv.addr)
 	p := newTestPublisher(t, px.addr())
-	ctx := context.Background()
+	ctx := t.Context()
 	if _, err := p.Add(ctx, "alerts", []byte("{}"), "a-0"); err != nil {
 		t.Fatal(err)
 	}
@@ -51,7 +51,7 @@ func TestF9LostAddRequestIsSentAgain(t *testing.T) {
 	srv := startRedis(t)
 	px := startProxy(t, srv.addr)
 	p := newTestPublisher(t, px.addr())
-	ctx := context.Background()
+	ctx := t.Context()
 	if _, err := p.Add(ctx, "alerts", []byte("{}"), "a-0"); err != nil {
 		t.Fatal(err)
 	}
@@ -72,7 +72,7 @@ func TestAddWithoutAlertIDIsNotRepeatedOnceItMayBeOut(t *testing.T) {
 	px := startProxy(t, srv.addr)
 	p := newTestPublisher(t, px.addr())
 	px.loseAnswer("xadd")
-	if _, err := p.Add(context.Background(), "alerts", []byte("{}"), ""); err == nil {
+	if _, err := p.Add(t.Context(), "alerts", []byte("{}"), ""); err == nil {
 		t.Error("an add whose answer was lost has worked")
 	}
 	if n := srv.do(t, "XLEN", "alerts").(int64); n != 1 {
@@ -84,7 +84,7 @@ func TestPublishSaysHowManyGotIt(t *testing.T) {
 	t.Parallel()
 	srv := startRedis(t)
 	p := newTestPublisher(t, srv.addr)
-	ctx := context.Background()
+	ctx := t.Context()
 	n, err := p.Publish(ctx, channel, []byte("nobody"))
 	if err != nil || n != 0 {
 		t.Errorf("published to %d (%v), want 0", n, err)
@@ -107,7 +107,7 @@ func TestPublishIsNotRepeatedOnceItMayBeOut(t *testing.T) {
 	awaitReady(t, sub)
 	p := newTestPublisher(t, px.addr())
 	px.loseAnswer("publish")
-	if _, err := p.Publish(context.Background(), channel, []byte("once")); !errors.Is(err, bridge.ErrNotConnected) {
+	if _, err := p.Publish(t.Context(), channel, []byte("once")); !errors.Is(err, bridge.ErrNotConnected) {
 		t.Errorf("publish whose answer was lost says %v, want ErrNotConnected", err)
 	}
 	receive(t, sub, 5*time.Second)
@@ -119,14 +119,18 @@ func TestPublisherWaitsForAServerThatIsDownAndGivesUp(t *testing.T) {
 	srv := startRedis(t)
 	srv.stop()
 	p := newTestPublisher(t, srv.addr)
-	ctx, cancel := context.WithTimeout(context.Background(), 400*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), 400*time.Millisecond)
 	defer cancel()
 	if _, err := p.Add(ctx, "alerts", []byte("{}"), "a"); !errors.Is(err, bridge.ErrNotConnected) || !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("add without a server says %v", err)
 	}
-	back := time.AfterFunc(200*time.Millisecond, func() { srv.start(t) })
-	defer back.Stop()
-	if _, err := p.Add(context.Background(), "alerts", []byte("{}"), "a"); err != nil {
+	added := make(chan error, 1)
+	go func() {
+		_, err := p.Add(t.Context(), "alerts", []byte("{}"), "a")
+		added <- err
+	}()
+	srv.start(t)
+	if err := <-added; err != nil {
 		t.Errorf("add while the server comes back: %v", err)
 	}
 }
@@ -136,15 +140,15 @@ func TestPublisherRefusesHugeDocumentsAndWrongTypes(t *testing.T) {
 	srv := startRedis(t)
 	p := newTestPublisher(t, srv.addr)
 	huge := []byte(strings.Repeat("x", maxDocument+1))
-	if _, err := p.Add(context.Background(), "alerts", huge, "a"); err == nil {
+	if _, err := p.Add(t.Context(), "alerts", huge, "a"); err == nil {
 		t.Error("a huge document was added")
 	}
-	if _, err := p.Publish(context.Background(), channel, huge); err == nil {
+	if _, err := p.Publish(t.Context(), channel, huge); err == nil {
 		t.Error("a huge document was published")
 	}
 	srv.do(t, "SET", "alerts", "text")
 	began := time.Now()
-	if _, err := p.Add(context.Background(), "alerts", []byte("{}"), "a"); err == nil || !strings.Contains(err.Error(), "WRONGTYPE") {
+	if _, err := p.Add(t.Context(), "alerts", []byte("{}"), "a"); err == nil || !strings.Contains(err.Error(), "WRONGTYPE") {
 		t.Errorf("add to a key of another type says %v", err)
 	}
 	if time.Since(began) > time.Second {

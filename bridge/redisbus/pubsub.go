@@ -24,7 +24,7 @@ const (
 	maxQueued = 64 << 20
 )
 
-// PubSubConfig says what a PubSub listens to.
+// PubSubConfig says what a PubSub listens to. An ACL user needs the channel and +subscribe +ping +client|setname.
 type PubSubConfig struct {
 	Options Options
 	// Name is the source's name in the settings, Preset the reading of its documents.
@@ -201,7 +201,7 @@ func (p *PubSub) Close(ctx context.Context) error {
 		return err
 	}
 	if n := p.discard(); n > 0 {
-		p.stats.dropped.Add(uint64(n))
+		p.stats.dropped.Add(n)
 		p.note(bridge.NoteLoss, n, "received and not handed out before the source was closed")
 	}
 	p.notes.flush()

@@ -145,7 +145,7 @@ func (s *Stream) read(ctx context.Context, l *link, count int, block time.Durati
 			}
 		}
 	}
-	s.stats.received.Add(uint64(len(batch)))
+	s.stats.received.Add(int64(len(batch)))
 	return s.hold(batch), nil
 }
 

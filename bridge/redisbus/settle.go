@@ -164,9 +164,9 @@ func (s *Stream) flushAcks(ctx context.Context) (bool, error) {
 		}
 	}
 	s.release(batch...)
-	s.stats.acked.Add(uint64(acked))
+	s.stats.acked.Add(acked)
 	if missing := expected - acked; missing > 0 {
-		s.stats.foreign.Add(uint64(missing))
+		s.stats.foreign.Add(missing)
 		s.note(NoteForeignAck, missing, "entries were acknowledged by another consumer before this one had settled them")
 	}
 	return len(s.acks) > 0, nil

@@ -24,7 +24,11 @@ const (
 	deadSuffix        = ":dead"
 )
 
-// StreamConfig says what a Stream reads.
+// StreamConfig says what a Stream reads. An ACL user needs, on the stream and its dead letters, at least
+//
+//	+xreadgroup +xack +xclaim +xautoclaim +xpending +xrange +xinfo +xgroup|create +xadd +ping +client|setname
+//
+// and +xtrim for Trim.
 type StreamConfig struct {
 	Options Options
 	// Name is the source's name in the settings, Preset the reading of its documents.

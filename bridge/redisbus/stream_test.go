@@ -1,7 +1,6 @@
 package redisbus
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -137,7 +136,7 @@ func TestStreamDeliversAFailedEntryAgainWithGrowingPausesAndWithoutRaisingItsCou
 			t.Errorf("pause %d is %s, want %s at least", i, got, want*time.Millisecond)
 		}
 	}
-	list, err := srv.c.XPendingExt(context.Background(), &redis.XPendingExtArgs{Stream: "alerts", Group: "edr-bridge", Start: "-", End: "+", Count: 1}).Result()
+	list, err := srv.c.XPendingExt(t.Context(), &redis.XPendingExtArgs{Stream: "alerts", Group: "edr-bridge", Start: "-", End: "+", Count: 1}).Result()
 	if err != nil || len(list) != 1 || list[0].RetryCount != 1 {
 		t.Errorf("redis counts %v (%v), want one delivery", list, err)
 	}
@@ -147,6 +146,7 @@ func TestStreamSetsAsideWhatIsTooLarge(t *testing.T) {
 	t.Parallel()
 	srv := startRedis(t)
 	s, led := newTestStream(t, srv.addr, func(c *StreamConfig) { c.Sweep = 200 * time.Millisecond })
+	defer func() { t.Log(s.Stats(), s.Err(), led.text()) }()
 	// 40 entries of nearly 1 MiB do not fit into one answer, one of 40 MiB fits into none.
 	for range 40 {
 		srv.add(t, "alerts", strings.Repeat("a", maxDocument))
@@ -162,7 +162,12 @@ func TestStreamSetsAsideWhatIsTooLarge(t *testing.T) {
 	}
 	eventually(t, 20*time.Second, "both large ones are dead letters", func() bool { return led.count(bridge.NoteDeadLetter) == 2 })
 	eventually(t, 5*time.Second, "nothing is pending", func() bool { return srv.pending(t, "alerts", "edr-bridge") == 0 })
-	list, err := srv.c.XRange(context.Background(), "alerts:dead", "-", "+").Result()
+	for _, want := range []string{"document of 1048577 bytes", "entry is larger than 32 MiB"} {
+		if !strings.Contains(led.text(), want) {
+			t.Errorf("no dead letter says %q: %s", want, led.text())
+		}
+	}
+	list, err := srv.c.XRange(t.Context(), "alerts:dead", "-", "+").Result()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -257,11 +262,11 @@ func TestClusterRoutesEverythingAndRepeatsNoLostAdd(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = pub.Close() }()
-	if _, err := pub.Add(context.Background(), "alerts", []byte("first"), "a-0"); err != nil {
+	if _, err := pub.Add(t.Context(), "alerts", []byte("first"), "a-0"); err != nil {
 		t.Fatal(err)
 	}
 	px.loseAnswer("xadd")
-	if _, err := pub.Add(context.Background(), "alerts", []byte("second"), "a-1"); err != nil {
+	if _, err := pub.Add(t.Context(), "alerts", []byte("second"), "a-1"); err != nil {
 		t.Fatal(err)
 	}
 	if !px.answerLost() {
@@ -301,5 +306,54 @@ func TestNotesOfOneKindAreAddedUpAndBounded(t *testing.T) {
 		if len(note.Detail) > maxNoteText+len("…") {
 			t.Errorf("a note has %d bytes", len(note.Detail))
 		}
+	}
+}
+
+// TestSweep lets sweeps run without a pause while entries are acknowledged: their lists are out of date at once.
+func TestSweepNeverBringsBackWhatWasAcknowledgedMeanwhile(t *testing.T) {
+	t.Parallel()
+	const total = 5000
+	srv := startRedis(t)
+	s, led := newTestStream(t, srv.addr, func(c *StreamConfig) {
+		c.Sweep, c.Block, c.Count, c.MaxPending = time.Microsecond, time.Millisecond, 16, 64
+	})
+	run(t, s)
+	awaitReady(t, s)
+	pipe := srv.c.Pipeline()
+	for i := range total {
+		pipe.XAdd(t.Context(), &redis.XAddArgs{Stream: "alerts", Values: []any{"alert", fmt.Sprint(i)}})
+	}
+	if _, err := pipe.Exec(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for i := range total {
+		d := receive(t, s, 10*time.Second)
+		if string(d.Alert.Raw) != fmt.Sprint(i) {
+			t.Fatalf("received %q, want %d", d.Alert.Raw, i)
+		}
+		settle(t, d, nil)
+	}
+	nothing(t, s, 200*time.Millisecond)
+	if st := s.Stats(); st.Recovered != 0 || st.Delivered != total || led.text() != "" {
+		t.Errorf("%+v, notes: %s", st, led.text())
+	}
+}
+
+func TestAnOutdatedPendingListDoesNotNameWhatWasAcknowledgedSince(t *testing.T) {
+	t.Parallel()
+	s, _ := newTestStream(t, "127.0.0.1:1", nil)
+	e := &entry{id: entryID{1, 1}, text: "1-1"}
+	list := []redis.XPendingExt{{ID: "1-1"}, {ID: "1-2"}}
+	s.hold([]*entry{e})
+	s.bury(true)
+	s.mu.Lock()
+	s.release(e) // acknowledged after Redis made the list
+	s.mu.Unlock()
+	if got := s.missing(list); len(got) != 1 || got[0].ID != "1-2" {
+		t.Errorf("missing are %v, want only 1-2", got)
+	}
+	s.bury(false)
+	if got := s.missing(list); len(got) != 2 {
+		t.Errorf("a later list must count again: %v", got)
 	}
 }

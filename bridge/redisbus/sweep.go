@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -63,7 +64,7 @@ func (s *Stream) recoverOwn(ctx context.Context, l *link, all bool) error {
 			if err != nil {
 				return err
 			}
-			s.stats.recovered.Add(uint64(len(batch)))
+			s.stats.recovered.Add(int64(len(batch)))
 			if err := s.push(ctx, l, batch); err != nil {
 				return err
 			}
@@ -130,34 +131,32 @@ func (s *Stream) fetch(ctx context.Context, l *link, list []redis.XPendingExt) (
 		ids = append(ids, p.ID)
 		idle = min(idle, p.Idle)
 	}
-	pipe := l.client.Pipeline()
-	claim := pipe.XClaimJustID(ctx, &redis.XClaimArgs{
+	ours, err := l.client.XClaimJustID(ctx, &redis.XClaimArgs{
 		Stream: s.cfg.Stream, Group: s.cfg.Group, Consumer: s.cfg.Consumer, MinIdle: idle, Messages: ids,
-	})
+	}).Result()
+	if err != nil {
+		return nil, fmt.Errorf("renew own pending entries: %w", err)
+	}
+	pipe := l.client.Pipeline()
 	ranges := make([]*redis.XMessageSliceCmd, 0, len(ids))
 	for _, id := range ids {
 		ranges = append(ranges, pipe.XRangeN(ctx, s.cfg.Stream, id, id, 1))
 	}
-	_, err := pipe.Exec(ctx)
-	if errors.Is(err, errReplyTooLarge) && claim.Err() == nil {
-		return s.fetchHuge(ctx, l, claim.Val())
+	_, err = pipe.Exec(ctx)
+	if errors.Is(err, errReplyTooLarge) {
+		return s.fetchHuge(ctx, l, ids, ours)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("fetch own pending entries: %w", err)
 	}
-	ours := make(map[string]bool, len(ids))
-	for _, id := range claim.Val() {
-		ours[id] = true
-	}
 	var batch []*entry
 	for i, r := range ranges {
-		found := r.Val()
-		if len(found) > 0 && !ours[ids[i]] {
-			continue // claimed by another consumer since it was listed
-		}
 		m := redis.XMessage{ID: ids[i]}
-		if len(found) > 0 {
+		if found := r.Val(); len(found) > 0 {
 			m = found[0]
+			if !slices.Contains(ours, m.ID) {
+				continue // claimed by another consumer since it was listed
+			}
 		}
 		if e := s.take(&m); e != nil {
 			batch = append(batch, e)
@@ -168,17 +167,21 @@ func (s *Stream) fetch(ctx context.Context, l *link, list []redis.XPendingExt) (
 
 // fetchHuge fetches one by one what is too much for one answer; a single entry that is too much is dead-lettered
 // without its content.
-func (s *Stream) fetchHuge(ctx context.Context, l *link, ids []string) ([]*entry, error) {
+func (s *Stream) fetchHuge(ctx context.Context, l *link, ids, ours []string) ([]*entry, error) {
 	var batch []*entry
 	for _, id := range ids {
 		m := redis.XMessage{ID: id}
 		found, err := l.client.XRangeN(ctx, s.cfg.Stream, id, id, 1).Result()
 		switch {
 		case errors.Is(err, errReplyTooLarge):
-			s.refuseUnseen(id)
+			if slices.Contains(ours, id) {
+				s.refuseUnseen(id)
+			}
 			continue
 		case err != nil:
 			return nil, fmt.Errorf("fetch entry %s: %w", id, err)
+		case len(found) > 0 && !slices.Contains(ours, id):
+			continue
 		case len(found) > 0:
 			m = found[0]
 		}
@@ -218,7 +221,7 @@ func (s *Stream) claim(ctx context.Context, l *link) error {
 			}
 		}
 		batch = s.hold(batch)
-		s.stats.claimed.Add(uint64(len(batch)))
+		s.stats.claimed.Add(int64(len(batch)))
 		if err := s.push(ctx, l, batch); err != nil {
 			return err
 		}
@@ -261,7 +264,7 @@ func (s *Stream) loseDeleted(ids []string) {
 	}
 	s.mu.Unlock()
 	if n > 0 {
-		s.stats.lost.Add(uint64(n))
+		s.stats.lost.Add(n)
 		s.note(bridge.NoteLoss, n, "pending entries were deleted from stream "+s.cfg.Stream)
 	}
 }

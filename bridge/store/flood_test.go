@@ -13,11 +13,14 @@ import (
 	"github.com/edr-bridge/edr-bridge/bridge/bridgetest"
 )
 
-// floods is how often the same thing comes.
-const floods = 10_000
+// floods is how often the same thing comes, spread how many orders want the same second.
+const (
+	floods = 10_000
+	spread = 3000
+)
 
 // flood admits orders from many goroutines and counts what became of them.
-func flood(t *testing.T, s *Store, order func(i int) bridge.Order) (states map[bridge.State]int, known int) {
+func flood(t *testing.T, s *Store, times int, order func(i int) bridge.Order) (states map[bridge.State]int, known int) {
 	t.Helper()
 	states = map[bridge.State]int{}
 	var mu sync.Mutex
@@ -40,7 +43,7 @@ func flood(t *testing.T, s *Store, order func(i int) bridge.Order) (states map[b
 			}
 		})
 	}
-	for i := range floods {
+	for i := range times {
 		next <- i
 	}
 	close(next)
@@ -56,7 +59,7 @@ func bodyDigest(body string) []byte {
 func TestSameAlertTenThousandTimesIsOneOrder(t *testing.T) {
 	t.Parallel()
 	s := openTest(t, Config{})
-	states, known := flood(t, s, func(int) bridge.Order { return bridgetest.NewOrder(t, "a", "ws01") })
+	states, known := flood(t, s, floods, func(int) bridge.Order { return bridgetest.NewOrder(t, "a", "ws01") })
 	if states[bridge.StateQueued] != 1 || known != floods-1 {
 		t.Errorf("delivered again: %v and %d known, want 1 queued and %d known", states, known, floods-1)
 	}
@@ -65,7 +68,7 @@ func TestSameAlertTenThousandTimesIsOneOrder(t *testing.T) {
 func TestSameAlertUnderManyNamesIsOneOrder(t *testing.T) {
 	t.Parallel()
 	s := openTest(t, Config{})
-	states, known := flood(t, s, func(i int) bridge.Order {
+	states, known := flood(t, s, floods, func(i int) bridge.Order {
 		o := numbered(t, i)
 		o.Dedupe, o.Window = "same", time.Hour
 		return o
@@ -79,7 +82,7 @@ func TestManyEqualIntentsAreSpreadQuickly(t *testing.T) {
 	t.Parallel()
 	s := openTest(t, Config{})
 	at := time.Date(2026, 5, 6, 7, 8, 9, 0, time.UTC)
-	flood(t, s, func(i int) bridge.Order {
+	flood(t, s, spread, func(i int) bridge.Order {
 		o := numbered(t, i)
 		o.Intent = bridge.Intent{Target: "h", Body: "body", Second: at.Add(time.Duration(i%3) * time.Second)}
 		return o
@@ -91,8 +94,8 @@ func TestManyEqualIntentsAreSpreadQuickly(t *testing.T) {
 		n, least = asInt(row[0]), asInt(row[1])
 		return err
 	})
-	if err != nil || n != floods || time.Duration(least) != intentStep {
-		t.Errorf("%d intents at least %v apart, %v, want %d and %v", n, time.Duration(least), err, floods, intentStep)
+	if err != nil || n != spread || time.Duration(least) != intentStep {
+		t.Errorf("%d intents at least %v apart, %v, want %d and %v", n, time.Duration(least), err, spread, intentStep)
 	}
 	// Without the remembered run each order walks over all before it: minutes for this flood.
 	var run slotRun
@@ -100,7 +103,7 @@ func TestManyEqualIntentsAreSpreadQuickly(t *testing.T) {
 		run = tx.w.slots[intentKey("h", bodyDigest("body"))]
 		return nil
 	})
-	if got, want := run.to.Sub(run.from), (floods-1)*intentStep; err != nil || got < want-2*intentStep {
+	if got, want := run.to.Sub(run.from), (spread-1)*intentStep; err != nil || got < want-2*intentStep {
 		t.Errorf("the remembered run spans %v, %v, want about %v", got, err, want)
 	}
 }

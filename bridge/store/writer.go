@@ -96,7 +96,7 @@ func (w *writer) open(ctx context.Context, fresh bool) error {
 	}
 	from, to, err := migrate(ctx, c)
 	if err == nil {
-		err = c.script(ctx, "PRAGMA synchronous=FULL; PRAGMA cache_size=-16384; PRAGMA wal_autocheckpoint=2000; PRAGMA busy_timeout=1")
+		err = c.script(ctx, "PRAGMA synchronous=FULL; PRAGMA cache_size=-8192; PRAGMA busy_timeout=1; PRAGMA wal_autocheckpoint="+w.logPages())
 	}
 	if err != nil {
 		return errors.Join(err, c.close())
@@ -106,6 +106,15 @@ func (w *writer) open(ctx context.Context, fresh bool) error {
 	}
 	w.conn = c
 	return nil
+}
+
+// logPages is how many pages the write-ahead log may hold before they are moved into the file. A process that lives for one
+// order reads the whole log when it opens the store, so it keeps the log short.
+func (w *writer) logPages() string {
+	if w.store.cfg.Owner == OwnerRun {
+		return "2000"
+	}
+	return "128"
 }
 
 // run commits what callers hand over until the store closes.

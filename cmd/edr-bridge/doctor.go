@@ -79,7 +79,7 @@ const (
 )
 
 func writeCheck(w io.Writer, c check) error {
-	if _, err := fmt.Fprintf(w, "[%-4s] %-8s %s\n", c.Level, c.Name, printable(c.Detail)); err != nil {
+	if _, err := fmt.Fprintf(w, "[%-4s] %-8s %s\n", c.Level, c.Name, printableLines(c.Detail)); err != nil {
 		return err
 	}
 	if c.Fix == "" {
@@ -179,6 +179,7 @@ func (w *wiring) checkSecret(ctx context.Context, ref configs.SecretRef) check {
 }
 
 func (w *wiring) checkRedis(ctx context.Context) []check {
+	redisbus.SetLogger(w.log)
 	var out []check
 	for _, name := range slices.Sorted(maps.Keys(w.set.Sources)) {
 		s := w.set.Sources[name]

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"maps"
 	"os"
 	"slices"
@@ -143,6 +144,7 @@ func (w *wiring) emitTarget(server, channel, stream string) (redisbus.Options, s
 }
 
 func (a *app) emit(ctx context.Context, opts redisbus.Options, channel, stream string, doc []byte) error {
+	redisbus.SetLogger(a.logger(slog.LevelError))
 	pub, err := redisbus.NewPublisher(redisbus.PublisherConfig{Options: opts, Logger: a.logger(0)})
 	if err != nil {
 		return usagef("%w", err)

@@ -91,6 +91,9 @@ func problemOf(ctx context.Context, err error) *problem {
 	if ctx.Err() != nil || errors.Is(err, context.Canceled) {
 		return &problem{exit: exitInterrupted, code: "interrupted", err: errors.New("interrupted")}
 	}
+	if credentialsRefused(err) {
+		return &problem{exit: exitCredentials, code: "credentials", err: err}
+	}
 	if ee, ok := errors.AsType[*bridge.ExecError](err); ok {
 		return &problem{exit: exitOfError(ee), code: "executor." + ee.Class.String(), err: err}
 	}
@@ -156,15 +159,24 @@ func exitOfOrder(o bridge.Order) int {
 	}
 }
 
-// exitOfOrders joins the codes of several orders: one for all, or exitMixed.
+// exitOfOrders joins the codes of several orders.
 func exitOfOrders(orders []bridge.Order) int {
-	code := exitDone
-	for i, o := range orders {
-		c := exitOfOrder(o)
-		if i > 0 && c != code {
+	codes := make([]int, 0, len(orders))
+	for _, o := range orders {
+		codes = append(codes, exitOfOrder(o))
+	}
+	return joinCodes(codes)
+}
+
+// joinCodes is one code for all, or exitMixed.
+func joinCodes(codes []int) int {
+	if len(codes) == 0 {
+		return exitDone
+	}
+	for _, c := range codes[1:] {
+		if c != codes[0] {
 			return exitMixed
 		}
-		code = c
 	}
-	return code
+	return codes[0]
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"strings"
 	"time"
@@ -90,7 +91,14 @@ func (a *app) runMock(cmd *cobra.Command, cfg ksctest.Config, certOut string, be
 			return fmt.Errorf("write certificate: %w", err)
 		}
 	}
-	if _, err := fmt.Fprintf(a.std.out, "listening on %s\nfingerprint %s\n", srv.Addr(), srv.Fingerprint()); err != nil {
+	view := struct {
+		Address     string `json:"address"`
+		Fingerprint string `json:"fingerprint"`
+	}{srv.Addr(), srv.Fingerprint()}
+	if err := printOne(a, view, func(w io.Writer) error {
+		_, err := fmt.Fprintf(w, "listening on %s\nfingerprint %s\n", view.Address, view.Fingerprint)
+		return err
+	}); err != nil {
 		return err
 	}
 	<-cmd.Context().Done()

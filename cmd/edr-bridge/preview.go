@@ -25,15 +25,17 @@ type preview struct {
 
 func (a *app) previewOrders(ctx context.Context, w *wiring, orders []bridge.Order) error {
 	var out []preview
-	code := exitDone
+	var codes []int
 	for _, o := range orders {
 		p, err := w.preview(ctx, o)
 		if err != nil {
 			return err
 		}
+		code := exitDone
 		if p.Verdict == bridge.StateRefused {
 			code = exitOfOrder(bridge.Order{State: p.Verdict, Reason: p.Reason})
 		}
+		codes = append(codes, code)
 		out = append(out, p)
 	}
 	if a.output == "table" {
@@ -48,7 +50,7 @@ func (a *app) previewOrders(ctx context.Context, w *wiring, orders []bridge.Orde
 	} else if err := printResult(a, out, nil, func(preview) []string { return nil }); err != nil {
 		return err
 	}
-	if code != exitDone {
+	if code := joinCodes(codes); code != exitDone {
 		return &problem{exit: code, code: "order.refused", err: errors.New("refused"), quiet: true}
 	}
 	return nil

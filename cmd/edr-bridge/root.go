@@ -108,6 +108,8 @@ local agent runs them on this machine.`,
 	root.AddCommand(exitCodesTopic())
 	root.SetHelpCommandGroupID("look")
 	root.SetCompletionCommandGroupID("look")
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd()
 	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
 		if !slices.Contains([]string{"table", "json", "jsonl", "yaml"}, a.output) {
 			return usagef("--output %q: want table, json, jsonl or yaml", a.output)
@@ -130,6 +132,25 @@ func strictFlags(root *cobra.Command) {
 	})
 	for _, c := range root.Commands() {
 		strictArgs(c)
+		if c.Name() == "help" {
+			strictHelp(c)
+		}
+	}
+}
+
+// strictHelp makes a mistyped topic a usage error; cobra shows the help of the program instead.
+func strictHelp(help *cobra.Command) {
+	show := help.Run
+	help.Run = nil
+	help.RunE = func(cmd *cobra.Command, args []string) error {
+		found, rest, err := cmd.Root().Find(args)
+		if err == nil && len(rest) > 0 {
+			err = usagef("no help about %q%s", rest[0], bridge.DidYouMean(rest[0], verbNames(found)))
+		}
+		if err == nil {
+			show(cmd, args)
+		}
+		return err
 	}
 }
 
@@ -143,7 +164,7 @@ func strictArgs(c *cobra.Command) {
 			return nil
 		}
 	}
-	if c.RunE == nil && c.Run == nil {
+	if c.RunE == nil && c.Run == nil && c.HasSubCommands() {
 		c.Args = cobra.ArbitraryArgs
 		c.RunE = func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
@@ -189,11 +210,11 @@ func (a *app) printProblem(p *problem) {
 		}
 		line, err := json.Marshal(map[string]body{"error": {p.code, p.err.Error(), p.hint, p.exit == exitUnreachable}})
 		if err == nil {
-			_, _ = fmt.Fprintln(a.std.err, string(line))
+			_, _ = jsonWriter{a.std.err}.Write(append(line, '\n'))
 			return
 		}
 	}
-	_, _ = fmt.Fprintf(a.std.err, "error: %s\n", printable(p.err.Error()))
+	_, _ = fmt.Fprintf(a.std.err, "error: %s\n", printableLines(p.err.Error()))
 	if p.hint != "" {
 		_, _ = fmt.Fprintf(a.std.err, "hint: %s\n", p.hint)
 	}
@@ -219,7 +240,7 @@ func (a *app) logger(def slog.Level) *slog.Logger {
 		_, plain := a.env("NO_COLOR")
 		return slog.New(tint.NewHandler(a.std.err, &tint.Options{Level: level, NoColor: a.noColor || plain}))
 	}
-	return slog.New(slog.NewJSONHandler(a.std.err, &slog.HandlerOptions{Level: level}))
+	return slog.New(slog.NewJSONHandler(jsonWriter{a.std.err}, &slog.HandlerOptions{Level: level}))
 }
 
 var errNoTerminal = errors.New("no terminal to ask on")

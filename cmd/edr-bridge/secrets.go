@@ -168,8 +168,7 @@ func (a *app) readSecret(stdin bool) (secrets.Secret, error) {
 	if len(data) == 0 {
 		return secrets.Secret{}, usagef("the value is empty")
 	}
-	defer clear(data)
-	return secrets.NewSecret(data), nil
+	return secrets.NewSecret(data), nil // which owns data: the caller overwrites it with Zero
 }
 
 func (a *app) ask(prompt string) ([]byte, error) {

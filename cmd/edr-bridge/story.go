@@ -18,17 +18,33 @@ type story struct {
 	mu sync.Mutex // one line at a time
 }
 
+// storyLine is one line for programs: milliseconds since the start, who acts and what happens.
+type storyLine struct {
+	MS   float64 `json:"ms"`
+	Who  string  `json:"who"`
+	Text string  `json:"text"`
+}
+
 func (s *story) tell(who, format string, args ...any) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	line := printable(fmt.Sprintf(format, args...))
-	_, _ = fmt.Fprintf(s.app.std.out, "%7.1f ms  %-7s %s\n", float64(time.Since(s.started).Microseconds())/1000, who, line)
+	line := storyLine{float64(time.Since(s.started).Microseconds()) / 1000, who, printable(fmt.Sprintf(format, args...))}
+	switch s.app.output {
+	case "json", "jsonl":
+		_ = s.app.printJSON(line)
+	case "yaml":
+		_ = s.app.printYAML([]storyLine{line})
+	default:
+		_, _ = fmt.Fprintf(s.app.std.out, "%7.1f ms  %-7s %s\n", line.MS, line.Who, line.Text)
+	}
 }
 
 func (s *story) act(title string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	_, _ = fmt.Fprintf(s.app.std.out, "\n%s\n", title)
+	if s.app.output == "table" {
+		_, _ = fmt.Fprintf(s.app.std.out, "\n%s\n", title)
+	}
 }
 
 // order passes an order on to whoever waits; nobody waiting is no reason to stand still.

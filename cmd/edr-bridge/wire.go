@@ -106,6 +106,10 @@ func (w *wiring) openStore(ctx context.Context, owner string) (*store.Store, err
 		return nil, fmt.Errorf("state directory: %w", err)
 	}
 	w.store = st
+	if owner == store.OwnerSend {
+		// What was acknowledged is on disk; closing would only tidy up, and every call of send would pay for it.
+		return st, w.loadHold(ctx)
+	}
 	w.onClose(func() {
 		if err := st.Close(); err != nil {
 			w.log.Error("store did not close cleanly", "err", err)
