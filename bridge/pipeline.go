@@ -103,7 +103,8 @@ func (p *Pipeline) Run(ctx context.Context, sources []NamedSource, resume func(c
 	}
 	var readers sync.WaitGroup
 	for _, s := range sources {
-		readers.Go(func() { run.read(ctx, s) })
+		readers.Add(1)
+		p.work.Go(func() { run.read(ctx, s, readers.Done) })
 	}
 	readers.Wait()
 	p.drain(ctx, stop)
@@ -201,42 +202,43 @@ const (
 	receiveBackoffMax = 5 * time.Second
 )
 
-// read is the loop of one source.
-func (r *pipelineRun) read(ctx context.Context, s NamedSource) {
+// read is the loop of one source. The goroutine that received a delivery goes on with it and leaves the reading to a
+// fresh one: the alert does not wait for a goroutine to wake up. ended is called when nobody reads the source any more.
+func (r *pipelineRun) read(ctx context.Context, s NamedSource, ended func()) {
 	backoff := receiveBackoffMin
 	for {
 		d, err := s.Source.Receive(ctx)
 		switch {
 		case err == nil:
-			backoff = receiveBackoffMin
-			if !r.take(ctx, d) {
-				return
-			}
-			continue
+			r.take(ctx, s, d, ended)
+			return
 		case ctx.Err() != nil, errors.Is(err, ErrClosed):
+			ended()
 			return
 		case !errors.Is(err, ErrNotConnected):
 			r.log.Warn("source failed, trying again", "source_name", s.Name, "err", err)
 		}
 		if !pause(ctx, jitter(backoff)) {
+			ended()
 			return
 		}
 		backoff = min(2*backoff, receiveBackoffMax)
 	}
 }
 
-// take starts the work on one delivery and answers false when ctx ended first; then the delivery is
+// take maps one delivery, lets the reading go on and finishes the delivery. When ctx ends first, the delivery is
 // given back unsettled by an error.
-func (r *pipelineRun) take(ctx context.Context, d Delivery) bool {
+func (r *pipelineRun) take(ctx context.Context, s NamedSource, d Delivery, ended func()) {
 	select {
 	case r.alerts <- struct{}{}:
 	case <-ctx.Done():
 		r.giveBack(d, context.Cause(ctx))
-		return false
+		ended()
+		return
 	}
 	mapped, places, err := r.mapAlert(ctx, d)
-	r.Pipeline.work.Go(func() { r.handle(d, mapped, places, err) })
-	return true
+	r.Pipeline.work.Go(func() { r.read(ctx, s, ended) })
+	r.handle(d, mapped, places, err)
 }
 
 func (r *pipelineRun) giveBack(d Delivery, cause error) {

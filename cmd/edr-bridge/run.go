@@ -118,6 +118,9 @@ func (w *wiring) runParts(ctx context.Context, st *store.Store, pipe *bridge.Pip
 	}
 
 	err := pipe.Run(ctx, named, pendingPages(st))
+	if errors.Is(err, context.Canceled) || ctx.Err() != nil && errors.Is(err, context.Cause(ctx)) {
+		err = nil // told to stop while it still took up what was left: a stop like any other
+	}
 
 	stopSide()
 	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)

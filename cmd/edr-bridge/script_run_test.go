@@ -63,13 +63,21 @@ func (s *stage) exits(ts *testscript.TestScript, args []string) error {
 	} else if err != nil {
 		return err
 	}
+	if err := silent(ts); err != nil {
+		return err
+	}
+	if strconv.Itoa(got) != args[0] {
+		return fmt.Errorf("exit code %d, want %s", got, args[0])
+	}
+	return nil
+}
+
+// silent wants no secret in the output of the last program.
+func silent(ts *testscript.TestScript) error {
 	for _, stream := range []string{"stdout", "stderr"} {
 		if leak := canaryIn(ts.ReadFile(stream)); leak != "" {
 			return fmt.Errorf("%s shows %s", stream, leak)
 		}
-	}
-	if strconv.Itoa(got) != args[0] {
-		return fmt.Errorf("exit code %d, want %s", got, args[0])
 	}
 	return nil
 }
@@ -137,17 +145,25 @@ func (s *stage) environ(ts *testscript.TestScript) []string {
 	return env
 }
 
-// await FILE PATTERN waits until the file has a line that fits.
+// await [-within DURATION] FILE PATTERN waits until the file has a line that fits.
 func (s *stage) await(ts *testscript.TestScript, args []string) error {
+	limit := patience
+	if len(args) == 4 && args[0] == "-within" {
+		var err error
+		if limit, err = time.ParseDuration(args[1]); err != nil {
+			return err
+		}
+		args = args[2:]
+	}
 	if len(args) != 2 {
-		return errors.New("usage: await FILE PATTERN")
+		return errors.New("usage: await [-within DURATION] FILE PATTERN")
 	}
 	want, err := regexp.Compile("(?m)" + args[1])
 	if err != nil {
 		return err
 	}
 	var text []byte
-	return eventually(func() error {
+	return eventually(limit, func() error {
 		if text, err = os.ReadFile(ts.MkAbs(args[0])); err != nil || want.Match(text) {
 			return err
 		}
@@ -181,8 +197,8 @@ func (s *stage) until(ts *testscript.TestScript, args []string) error {
 	if err != nil {
 		return err
 	}
-	return eventually(func() error {
-		if err := ts.Exec(args[1], args[2:]...); err != nil {
+	return eventually(patience, func() error {
+		if err := errors.Join(ts.Exec(args[1], args[2:]...), silent(ts)); err != nil {
 			return err
 		}
 		if !want.MatchString(ts.ReadFile("stdout")) {
@@ -192,11 +208,11 @@ func (s *stage) until(ts *testscript.TestScript, args []string) error {
 	})
 }
 
-// eventually asks until look has no complaint any more; it returns the last one.
-func eventually(look func() error) error {
+// eventually asks until look has no complaint any more, or returns the last one when the time is over.
+func eventually(limit time.Duration, look func() error) error {
 	tick := time.NewTicker(lookEach)
 	defer tick.Stop()
-	deadline := time.Now().Add(patience)
+	deadline := time.Now().Add(limit)
 	for {
 		err := look()
 		if err == nil || time.Now().After(deadline) {

@@ -64,7 +64,7 @@ func (s *stage) strike() {
 // mockKSC drives the mock KSC. start writes klserver.cer and sets $KSC; renew puts another certificate on the same address; record puts
 // a recorder before the server, and posted writes the last request to AddIncident byte for byte.
 func (s *stage) mockKSC(ts *testscript.TestScript, args []string) error {
-	usage := errors.New("usage: mockksc start|record|renew|stop|up|fault KIND METHOD [stored] [count=N]|clear|incidents N|tasks N|logins N|asked METHOD|posted FILE")
+	usage := errors.New("usage: mockksc start|record|renew|stop|up|expire|fault KIND METHOD [stored] [count=N]|clear|incidents N|tasks N|logins N|asked METHOD|posted FILE")
 	if len(args) == 0 || (s.ksc == nil) != (args[0] == "start") {
 		return usage
 	}
@@ -80,18 +80,20 @@ func (s *stage) mockKSC(ts *testscript.TestScript, args []string) error {
 		s.ksc.Down()
 	case verb == "up" && len(rest) == 0:
 		return s.ksc.Up(context.Background())
+	case verb == "expire" && len(rest) == 0:
+		s.ksc.ExpireSessions()
 	case verb == "clear" && len(rest) == 0:
 		s.ksc.Faults().Clear()
 	case verb == "fault" && len(rest) >= 2:
 		return s.addFault(rest[0], rest[1], rest[2:])
 	case verb == "incidents" && len(rest) == 1:
-		return eventually(func() error { return same("incidents", int(s.ksc.AddedIncidents()), rest[0]) })
+		return eventually(patience, func() error { return same("incidents", int(s.ksc.AddedIncidents()), rest[0]) })
 	case verb == "tasks" && len(rest) == 1:
-		return eventually(func() error { return same("tasks", len(s.ksc.Tasks()), rest[0]) })
+		return eventually(patience, func() error { return same("tasks", len(s.ksc.Tasks()), rest[0]) })
 	case verb == "logins" && len(rest) == 1:
 		return same("refused logins", int(s.ksc.FailedLogins()), rest[0])
 	case verb == "asked" && len(rest) == 1:
-		return eventually(func() error {
+		return eventually(patience, func() error {
 			if s.ksc.Requests()[rest[0]] == 0 {
 				return fmt.Errorf("nobody asked for %s", rest[0])
 			}
@@ -189,9 +191,9 @@ func (s *stage) useRedis(ts *testscript.TestScript, args []string) error {
 	case verb == "xadd" && len(rest) == 2:
 		_, err = s.redis.XAdd(rest[0], "*", []string{"alert", ts.ReadFile(rest[1])})
 	case verb == "listeners" && len(rest) == 2:
-		err = eventually(func() error { return same("listeners", s.redis.PubSubNumSub(rest[0])[rest[0]], rest[1]) })
+		err = eventually(patience, func() error { return same("listeners", s.redis.PubSubNumSub(rest[0])[rest[0]], rest[1]) })
 	case verb == "length" && len(rest) == 2:
-		err = eventually(func() error {
+		err = eventually(patience, func() error {
 			entries, err := s.redis.Stream(rest[0])
 			if err != nil && !errors.Is(err, miniredis.ErrKeyNotFound) {
 				return err
@@ -227,7 +229,7 @@ func (s *stage) useVictim(ts *testscript.TestScript, args []string) error {
 			return nil
 		}
 	case "dead":
-		return eventually(func() error {
+		return eventually(patience, func() error {
 			select {
 			case <-s.victim.gone:
 				return nil

@@ -56,7 +56,7 @@ func setUp(env *testscript.Env) error {
 		"THIS_HOST":              identity().Names[0],
 		"WS014":                  hostWS014,
 		"ESCAPES":                "C:\\x\x1b[2J\u202e\u2028\r\nerror: \"$(id)\" & calc",
-		"GORACE":                 "halt_on_error=1",
+		"GORACE":                 "halt_on_error=1 atexit_sleep_ms=5", // by default each command sleeps a second at its end
 	}}
 	for name, value := range st.env {
 		env.Setenv(name, value)
