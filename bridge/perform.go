@@ -127,7 +127,8 @@ func (a *attempt) begin() phase {
 	return phaseSend
 }
 
-// send performs the effect whose intent is on disk.
+// send performs the effect whose intent is on disk. The slot is held for the effect only: the commit of its outcome
+// is shared with many others and would keep the executor waiting.
 func (a *attempt) send() phase {
 	slot := a.slots[a.o.Executor]
 	select {
@@ -135,28 +136,42 @@ func (a *attempt) send() phase {
 	case <-a.quit.Done():
 		return a.requeue("shutting down")
 	}
+	receipt, err, verdict := a.effect(slot)
+	switch {
+	case verdict.State == "":
+		return a.requeue("shutting down")
+	case verdict.State != StateQueued:
+		return a.stop(verdict)
+	case err != nil:
+		return a.failed(err)
+	default:
+		return a.finish(receipt)
+	}
+}
+
+// effect asks the last guards and executes; a verdict other than StateQueued means that nothing was done, the zero verdict
+// that the bridge is shutting down.
+func (a *attempt) effect(slot <-chan struct{}) (Receipt, error, Verdict) { //nolint:revive // the verdict decides whether the error counts
 	defer func() { <-slot }()
 	if a.quit.Err() != nil {
-		return a.requeue("shutting down")
+		return Receipt{}, nil, Verdict{}
 	}
 	// The last hop: between the commit and this line somebody may have pulled the hold.
 	judge := a.cfg.Guard.Still
 	if !a.judged {
 		judge = a.cfg.Guard.Begin
 	}
-	if v := judge(a.o); v.State != StateQueued {
-		return a.stop(v)
+	v := judge(a.o)
+	if v.State != StateQueued {
+		return Receipt{}, nil, v
 	}
 	ex := a.cfg.Router.executor(a.o.Executor)
 	if ex == nil {
-		return a.stop(Verdict{StateRefused, ReasonNoExecutor, fmt.Sprintf("executor %q is not configured any more", a.o.Executor)})
+		return Receipt{}, nil, Verdict{StateRefused, ReasonNoExecutor, fmt.Sprintf("executor %q is not configured any more", a.o.Executor)}
 	}
 	a.o.Attempts++
 	receipt, err := ex.Execute(a.work, a.o)
-	if err != nil {
-		return a.failed(err)
-	}
-	return a.finish(receipt)
+	return receipt, err, v
 }
 
 func (a *attempt) finish(rc Receipt) phase {

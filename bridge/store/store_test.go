@@ -124,7 +124,7 @@ func TestWriterSyncsEveryCommit(t *testing.T) {
 		}
 		return nil
 	})
-	want := map[string]string{"synchronous": "2ns", "journal_mode": "wal", "page_size": "8.192µs"}
+	want := map[string]string{"synchronous": "2ns", "journal_mode": "wal", "page_size": "4.096µs"}
 	if diff := cmp.Diff(want, got); diff != "" || err != nil {
 		t.Errorf("settings of the writer: %v (-want +got):\n%s", err, diff)
 	}
