@@ -18,7 +18,7 @@ lint:
 test:
 	$(GO) test ./...
 live:
-	EDR_BRIDGE_LIVE=1 $(GO) test -race -count=1 ./...
+	./.ci/live
 fuzz:
 	./.ci/fuzz $(FUZZ)
 bench:

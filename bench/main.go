@@ -67,13 +67,13 @@ func measureAll(ctx context.Context, only string) error {
 
 func printTable(rows []row) error {
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "WORK\tLIMIT (bare Go)\tEDR-BRIDGE\tRATIO\tTARGET\tNOTE")
+	_, _ = fmt.Fprintln(w, "WORK\tLIMIT (bare Go)\tEDR-BRIDGE\tRATIO\tTARGET\tNOTE")
 	for _, r := range rows {
 		ratio := "-"
 		if l, o := r.limit.median(), r.ours.median(); l > 0 && o > 0 {
 			ratio = fmt.Sprintf("%.2f", o/l)
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", r.name, r.limit.text(r.unit), r.ours.text(r.unit), ratio, r.target, r.note)
+		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", r.name, r.limit.text(r.unit), r.ours.text(r.unit), ratio, r.target, r.note)
 	}
 	return w.Flush()
 }

@@ -109,7 +109,7 @@ func (s *stage) drain(ctx context.Context, ours bool, key string, n int) (r drai
 	_ = os.RemoveAll(dir)
 	r.rate, r.conns = float64(n-warm)/last.Sub(first).Seconds(), s.ksc.Handshakes()-handshakes
 	if state := c.cmd.ProcessState; state != nil {
-		r.cpu = float64((state.UserTime()+state.SystemTime()).Microseconds()) / float64(n)
+		r.cpu = float64((state.UserTime() + state.SystemTime()).Microseconds()) / float64(n)
 	}
 	return r, err
 }

@@ -56,21 +56,31 @@ func TestGuardAdmits(t *testing.T) {
 		"rule in shadow names its place":   {bridge.ModeEnforce, order(func(o *bridge.Order) { o.Mode = bridge.ModeShadow }), bridge.StateShadow, bridge.ReasonMode, "rules.yaml:4"},
 		"approve is held":                  {bridge.ModeApprove, order(nil), bridge.StateHeld, bridge.ReasonApproval, ""},
 		"off is refused":                   {bridge.ModeOff, order(nil), bridge.StateRefused, bridge.ReasonMode, ""},
-		"deleteFile always waits": {bridge.ModeEnforce, order(func(o *bridge.Order) { o.Task = bridge.DeleteFile{Path: "/opt/lab/x"} }),
-			bridge.StateHeld, bridge.ReasonApproval, ""},
-		"deleteFile by hand does not": {bridge.ModeShadow, order(func(o *bridge.Order) { o.Task = bridge.DeleteFile{Path: "/opt/lab/x"}; o.Rule, o.AlertID = "", "" }),
-			bridge.StateQueued, bridge.ReasonNone, ""},
+		"deleteFile always waits": {
+			bridge.ModeEnforce, order(func(o *bridge.Order) { o.Task = bridge.DeleteFile{Path: "/opt/lab/x"} }),
+			bridge.StateHeld, bridge.ReasonApproval, "",
+		},
+		"deleteFile by hand does not": {
+			bridge.ModeShadow, order(func(o *bridge.Order) { o.Task = bridge.DeleteFile{Path: "/opt/lab/x"}; o.Rule, o.AlertID = "", "" }),
+			bridge.StateQueued, bridge.ReasonNone, "",
+		},
 		"alert too old":      {bridge.ModeEnforce, order(func(o *bridge.Order) { o.AlertTime = noon.Add(-16 * time.Minute) }), bridge.StateRefused, bridge.ReasonAge, "16m0s old"},
 		"alert of tomorrow":  {bridge.ModeEnforce, order(func(o *bridge.Order) { o.AlertTime = noon.Add(24 * time.Hour) }), bridge.StateRefused, bridge.ReasonAge, "future"},
 		"alert without time": {bridge.ModeEnforce, order(func(o *bridge.Order) { o.AlertTime = time.Time{} }), bridge.StateQueued, bridge.ReasonNone, ""},
 		"no host":            {bridge.ModeEnforce, order(func(o *bridge.Order) { o.Host = "" }), bridge.StateRefused, bridge.ReasonNoHost, "bus"},
-		"shadow still checks protected hosts": {bridge.ModeShadow, order(func(o *bridge.Order) { o.Host = "dc01" }),
-			bridge.StateRefused, bridge.ReasonProtectedHost, "edr-bridge.yaml:9"},
-		"A5 domain controller by hand": {bridge.ModeShadow, order(func(o *bridge.Order) { o.Host = "DC01.corp.local"; o.Rule, o.AlertID = "", "" }),
-			bridge.StateRefused, bridge.ReasonProtectedHost, "dc*"},
+		"shadow still checks protected hosts": {
+			bridge.ModeShadow, order(func(o *bridge.Order) { o.Host = "dc01" }),
+			bridge.StateRefused, bridge.ReasonProtectedHost, "edr-bridge.yaml:9",
+		},
+		"A5 domain controller by hand": {
+			bridge.ModeShadow, order(func(o *bridge.Order) { o.Host = "DC01.corp.local"; o.Rule, o.AlertID = "", "" }),
+			bridge.StateRefused, bridge.ReasonProtectedHost, "dc*",
+		},
 		"A5 the bridge's own host": {bridge.ModeEnforce, order(func(o *bridge.Order) { o.Host = "10.1.2.3" }), bridge.StateRefused, bridge.ReasonProtectedHost, "bridge"},
-		"A5 a GUID whose name is protected": {bridge.ModeEnforce, order(func(o *bridge.Order) { o.Intent.Names = []string{"dc02"} }),
-			bridge.StateRefused, bridge.ReasonProtectedHost, "dc02"},
+		"A5 a GUID whose name is protected": {
+			bridge.ModeEnforce, order(func(o *bridge.Order) { o.Intent.Names = []string{"dc02"} }),
+			bridge.StateRefused, bridge.ReasonProtectedHost, "dc02",
+		},
 		"invalid task": {bridge.ModeEnforce, order(func(o *bridge.Order) { o.Task = bridge.IsolateHost{Action: 2} }), bridge.StateRefused, bridge.ReasonInvalid, "params.action"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -57,6 +57,7 @@ const (
 	NoteDeadLetter = "dead_letter" // a document that cannot be read
 	NoteHold       = "hold"
 	NoteResume     = "resume"
+	NoteReload     = "reload" // the rules were read again
 )
 
 // Hold is the latched stop: while Active nothing is sent but releases.

@@ -22,7 +22,6 @@ import (
 
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
-	"golang.org/x/sys/unix"
 )
 
 func main() {
@@ -78,14 +77,7 @@ func pubsub(ctx context.Context, addr, channel string) error {
 		if err := json.Unmarshal([]byte(msg.Payload), &alert); err != nil {
 			return err
 		}
-		go func() {
-			fd, err := unix.PidfdOpen(alert.PID, 0)
-			if err != nil {
-				return
-			}
-			_ = unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0)
-			_ = unix.Close(fd)
-		}()
+		go kill(alert.PID)
 	}
 }
 
@@ -135,7 +127,9 @@ func (c *client) login(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	var ans struct{ PxgRetVal string }
+	var ans struct {
+		PxgRetVal string `json:"PxgRetVal"`
+	}
 	if err := json.Unmarshal(out, &ans); err != nil {
 		return err
 	}
@@ -161,7 +155,9 @@ func (c *client) respond(ctx context.Context, host, task string, params json.Raw
 	if err != nil {
 		return err
 	}
-	var ans struct{ PxgRetVal int }
+	var ans struct {
+		PxgRetVal int `json:"PxgRetVal"`
+	}
 	if err := json.Unmarshal(out, &ans); err != nil {
 		return err
 	}

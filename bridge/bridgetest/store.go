@@ -50,7 +50,6 @@ func TestStore(t *testing.T, open func(t *testing.T) bridge.Store) {
 }
 
 // NewOrder returns a queued order of an alert, as a rule would ask for it.
-
 func NewOrder(t testing.TB, alertID, host string) bridge.Order {
 	t.Helper()
 	task := bridge.TerminateProcess{Path: `C:\Users\Public\a.exe`}

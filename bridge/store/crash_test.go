@@ -30,7 +30,7 @@ func crashChild(dir string) {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	run := rand.Uint64() //nolint:gosec // names of a test
+	run := rand.Uint64()
 	for g := range 8 {
 		go func() {
 			for i := 0; ; i++ {
@@ -106,7 +106,7 @@ func TestKilledWriterLosesNothingAcknowledged(t *testing.T) {
 		rounds = 3
 	}
 	for range rounds {
-		for id, state := range crash(t, dir, time.Duration(rand.IntN(60))*time.Millisecond) { //nolint:gosec // a random moment
+		for id, state := range crash(t, dir, time.Duration(rand.IntN(60))*time.Millisecond) {
 			all[id] = state
 		}
 		s, err := Open(t.Context(), Config{Dir: dir})
@@ -173,7 +173,7 @@ func TestTornLogOpensToItsLastWholeCommit(t *testing.T) {
 	step := max(1, frames/20)
 	for i := 0; i < frames; i += step {
 		at := 32 + i*frame
-		offsets = append(offsets, at+8, at+24, at+24+rand.IntN(frame-24)) //nolint:gosec // a random place
+		offsets = append(offsets, at+8, at+24, at+24+rand.IntN(frame-24))
 	}
 	slices.Sort(offsets)
 	for name, tear := range map[string]func(at int) []byte{

@@ -9,7 +9,7 @@ import (
 
 // lockFile takes the exclusive lock of the open file (flock(2)), which goes with its last descriptor; held = somebody else has it.
 func lockFile(f *os.File) (held bool, err error) {
-	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) //nolint:gosec // a descriptor fits an int
+	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 	if errors.Is(err, unix.EWOULDBLOCK) {
 		return true, nil
 	}

@@ -17,7 +17,7 @@ const (
 	WHERE seq = ? AND id = ? AND state = ? AND intent_key IS ? AND intent_second IS ?`
 	updateIntent = `UPDATE orders SET intent_target = ?, intent_second = ?, intent_key = ?, intent_body = ? WHERE seq = ?`
 	// The sign says whether the order still covers others; see the column.
-	flipWindow = `UPDATE orders SET dedupe_until = -dedupe_until WHERE seq = ? AND dedupe_until IS NOT NULL`
+	flipWindow = `UPDATE orders SET dedupe_until = -dedupe_until WHERE seq = ? AND dedupe_until IS NOT NULL` //nolint:gosec // a statement, no secret
 )
 
 // Move implements bridge.Store. It stores State, Reason, Detail, Covers, Executor, Attempts, Ref, NotAfter, Mode, Via,

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -124,10 +125,11 @@ func (w *wiring) checkState(ctx context.Context) check {
 	if err != nil {
 		return check{levelFail, "state", err.Error(), "", exitFailed}
 	}
-	detail := st.Path()
+	parts := []string{st.Path()}
 	for _, state := range slices.Sorted(maps.Keys(counts)) {
-		detail += fmt.Sprintf(", %d %s", counts[state], state)
+		parts = append(parts, fmt.Sprintf("%d %s", counts[state], state))
 	}
+	detail := strings.Join(parts, ", ")
 	if h := w.hold.Get(); h.Active {
 		return check{levelWarn, "state", detail + "; on hold: " + h.Reason, "edr-bridge resume --reason …", 0}
 	}

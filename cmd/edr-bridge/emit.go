@@ -125,22 +125,22 @@ func (w *wiring) emitTarget(server, channel, stream string) (redisbus.Options, s
 		}
 		return redisbus.Options{Addresses: []string{server}, AllowOpen: true}, channel, stream, nil
 	}
-	for _, name := range slices.Sorted(maps.Keys(w.set.Sources)) {
-		s := w.set.Sources[name]
-		opts, err := w.redisOptions(s)
-		if err != nil {
-			return opts, "", "", err
-		}
-		if channel == "" && stream == "" {
-			if s.Type == configs.RedisStream {
-				stream = s.Stream
-			} else {
-				channel = s.Channel
-			}
-		}
-		return opts, channel, stream, nil
+	if len(w.set.Sources) == 0 {
+		return redisbus.Options{}, "", "", usagef("no Redis source in the settings: name the server with --redis")
 	}
-	return redisbus.Options{}, "", "", usagef("no Redis source in the settings: name the server with --redis")
+	s := w.set.Sources[slices.Min(slices.Collect(maps.Keys(w.set.Sources)))]
+	opts, err := w.redisOptions(s)
+	if err != nil {
+		return opts, "", "", err
+	}
+	if channel == "" && stream == "" {
+		if s.Type == configs.RedisStream {
+			stream = s.Stream
+		} else {
+			channel = s.Channel
+		}
+	}
+	return opts, channel, stream, nil
 }
 
 func (a *app) emit(ctx context.Context, opts redisbus.Options, channel, stream string, doc []byte) error {

@@ -75,7 +75,7 @@ func (l *lab) run(ctx context.Context) error {
 	go func() { served <- w.serve(ctx, func(st bridge.Store) bridge.Store { return &told{st, l.story} }) }()
 	err = l.tell(ctx, served)
 	if err == nil && l.keep {
-		l.invite()
+		l.invite(ctx)
 		<-ctx.Done()
 	}
 	cancel()
@@ -255,8 +255,8 @@ func (l *lab) curtain(ctx context.Context, o bridge.Order) error {
 	return nil
 }
 
-func (l *lab) invite() {
-	if err := l.ksc.Up(context.Background()); err == nil {
+func (l *lab) invite(ctx context.Context) {
+	if err := l.ksc.Up(ctx); err == nil {
 		l.story.tell("ksc", "started again")
 	}
 	l.story.tell("next", "in a second terminal: sleep 600 & edr-bridge emit office-shell --redis %s --pid $!   (Ctrl-C ends the lab)", l.redis.Addr())

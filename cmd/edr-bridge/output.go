@@ -152,7 +152,7 @@ func hidden(r rune) bool {
 
 func isTerminal(stream any) bool {
 	f, ok := stream.(*os.File)
-	return ok && term.IsTerminal(int(f.Fd())) //nolint:gosec // file descriptors fit an int
+	return ok && term.IsTerminal(int(f.Fd()))
 }
 
 func flagNames(cmd *cobra.Command) []string {

@@ -38,7 +38,7 @@ type app struct {
 // execute runs the command line and returns its exit code.
 func execute(ctx context.Context, argv []string, std stdio) int {
 	a := &app{std: std, env: environ}
-	root := a.rootCommand()
+	root := a.rootCommand() //nolint:contextcheck // the commands get ctx from ExecuteContext
 	root.SetArgs(argv[1:])
 	root.SetIn(std.in)
 	root.SetOut(std.out)
@@ -238,7 +238,7 @@ func (a *app) logger(def slog.Level) *slog.Logger {
 	}
 	if isTerminal(a.std.err) {
 		_, plain := a.env("NO_COLOR")
-		return slog.New(tint.NewHandler(a.std.err, &tint.Options{Level: level, NoColor: a.noColor || plain}))
+		return slog.New(tint.NewTextHandler(a.std.err, &tint.Options{Level: level, NoColor: a.noColor || plain}))
 	}
 	return slog.New(slog.NewJSONHandler(jsonWriter{a.std.err}, &slog.HandlerOptions{Level: level}))
 }

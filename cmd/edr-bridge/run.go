@@ -28,7 +28,7 @@ func (a *app) runCommand() *cobra.Command {
 		Aliases: []string{"serve"},
 		Short:   "Run the bridge: read the sources, carry out what the rules ask for",
 		Long: `Run the bridge until it is told to stop (SIGTERM, Ctrl-C). Orders that a previous run left behind are taken up first.
-On SIGTERM it stops reading, waits up to ten seconds for what is in flight and leaves the rest in the store.`,
+SIGHUP reads the rules again; when they are not valid the old ones stay. On SIGTERM it stops reading, waits up to ten seconds for what is in flight and leaves the rest in the store.`,
 		Example: `  edr-bridge run -c /etc/edr-bridge/edr-bridge.yaml`,
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -81,7 +81,9 @@ func (w *wiring) serve(ctx context.Context, watch func(bridge.Store) bridge.Stor
 	if watch != nil {
 		watched = watch(st)
 	}
-	pipe, err := w.openPipeline(mapper, watched)
+	rules := &liveRules{}
+	rules.current.Store(mapper)
+	pipe, err := w.openPipeline(rules, watched)
 	if err != nil {
 		return err
 	}
@@ -89,12 +91,12 @@ func (w *wiring) serve(ctx context.Context, watch func(bridge.Store) bridge.Stor
 	if err != nil {
 		return err
 	}
-	return w.runParts(ctx, st, pipe, feeds)
+	return w.runParts(ctx, st, pipe, rules, feeds)
 }
 
 // runParts starts everything and stops it in reverse: first the pipeline, which drains, then the sources,
 // which still have to acknowledge what it settled.
-func (w *wiring) runParts(ctx context.Context, st *store.Store, pipe *bridge.Pipeline, feeds []feed) error {
+func (w *wiring) runParts(ctx context.Context, st *store.Store, pipe *bridge.Pipeline, rules *liveRules, feeds []feed) error {
 	if err := st.Note(ctx, bridge.Note{What: bridge.NoteStart, Actor: actor(), Detail: "version " + version()}); err != nil {
 		return fmt.Errorf("record start: %w", err)
 	}
@@ -110,6 +112,7 @@ func (w *wiring) runParts(ctx context.Context, st *store.Store, pipe *bridge.Pip
 	var aside errgroup.Group
 	aside.Go(func() error { w.announce(side, feeds); return nil })
 	aside.Go(func() error { w.followHold(side, st, pipe); return nil })
+	aside.Go(func() error { w.followReload(side, st, rules); return nil })
 	aside.Go(func() error { w.greetKSC(side); return nil })
 	if w.agent != nil {
 		if err := w.agent.Prepare(ctx); err != nil {

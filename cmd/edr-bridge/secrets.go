@@ -177,7 +177,7 @@ func (a *app) ask(prompt string) ([]byte, error) {
 		return nil, errNoTerminal
 	}
 	_, _ = fmt.Fprint(a.std.err, prompt)
-	data, err := term.ReadPassword(int(in.Fd())) //nolint:gosec // file descriptors fit an int
+	data, err := term.ReadPassword(int(in.Fd()))
 	_, _ = fmt.Fprintln(a.std.err)
 	return data, err
 }

@@ -228,10 +228,23 @@ func (a *app) tasksShowCommand() *cobra.Command {
 func writeOrder(w io.Writer, v orderView, audit []auditView) error {
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for _, row := range [][2]string{
-		{"order", v.ID}, {"state", string(v.State)}, {"why", why(v)}, {"detail", v.Detail}, {"task", string(v.Task)},
-		{"params", string(v.Params)}, {"host", v.Host}, {"target", v.Target}, {"executor", v.Executor}, {"ref", v.Ref},
-		{"rule", strings.TrimSpace(v.Rule + " " + v.At)}, {"source", v.Source}, {"alert", v.Alert}, {"by", v.Actor},
-		{"created", v.Created}, {"updated", v.Updated}, {"not after", v.NotAfter},
+		{"order", v.ID},
+		{"state", string(v.State)},
+		{"why", why(v)},
+		{"detail", v.Detail},
+		{"task", string(v.Task)},
+		{"params", string(v.Params)},
+		{"host", v.Host},
+		{"target", v.Target},
+		{"executor", v.Executor},
+		{"ref", v.Ref},
+		{"rule", strings.TrimSpace(v.Rule + " " + v.At)},
+		{"source", v.Source},
+		{"alert", v.Alert},
+		{"by", v.Actor},
+		{"created", v.Created},
+		{"updated", v.Updated},
+		{"not after", v.NotAfter},
 	} {
 		if row[1] != "" {
 			_, _ = fmt.Fprintf(tw, "%s\t%s\n", row[0], printable(row[1]))

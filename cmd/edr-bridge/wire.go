@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/edr-bridge/edr-bridge/bridge"
@@ -14,7 +15,6 @@ import (
 	"github.com/edr-bridge/edr-bridge/configs/secrets"
 	"github.com/edr-bridge/edr-bridge/ksc"
 	"github.com/edr-bridge/edr-bridge/localagent"
-	"github.com/edr-bridge/edr-bridge/mapping"
 )
 
 // wiring opens the parts of one bridge as a verb asks for them and closes them in reverse.
@@ -84,8 +84,8 @@ func logLevel(set *configs.Settings) slog.Level {
 }
 
 func (w *wiring) close() {
-	for i := len(w.closers) - 1; i >= 0; i-- {
-		w.closers[i]()
+	for _, f := range slices.Backward(w.closers) {
+		f()
 	}
 	w.closers = nil
 }
@@ -299,36 +299,6 @@ func (w *wiring) openPipeline(mapper bridge.Mapper, st bridge.Store) (*bridge.Pi
 		cfg.InFlight, cfg.Settle = w.set.KSC.InFlight, w.set.KSC.SettleTime
 	}
 	return bridge.NewPipeline(cfg)
-}
-
-// openMapping compiles the rules.
-func (w *wiring) openMapping(ctx context.Context) (*mapping.Mapping, error) {
-	files, err := w.set.RuleFiles(ctx)
-	if err != nil {
-		return nil, fail(exitConfig, "rules.invalid", err, "edr-bridge rules check")
-	}
-	cfg := mapping.Config{Ceiling: w.set.Mode, Window: w.set.Dedupe.For, Sources: map[string]mapping.Source{}}
-	if cfg.Window == 0 {
-		cfg.Window = -1 // the settings say none; unset is a default there
-	}
-	for _, f := range files {
-		cfg.Files = append(cfg.Files, mapping.RuleFile{Name: f.Name, Data: f.Data})
-	}
-	for name, s := range w.set.Sources {
-		src := mapping.Source{Preset: s.Preset, Host: s.Host}
-		if s.Host == configs.HostThis {
-			src.Host = w.self.Names[0]
-		}
-		for _, t := range s.Tasks {
-			src.Tasks = append(src.Tasks, bridge.Kind(t))
-		}
-		cfg.Sources[name] = src
-	}
-	m, err := mapping.New(cfg)
-	if err != nil {
-		return nil, fail(exitConfig, "rules.invalid", err, "edr-bridge rules check")
-	}
-	return m, nil
 }
 
 // actor names who sits at the command line.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"math"
+	"slices"
 	"strconv"
 	"time"
 )
@@ -108,12 +109,12 @@ func endsLiteral(c byte) bool {
 
 // get returns the raw value of name, or nil when it is missing or null. The last of doubled names counts.
 func (a args) get(name string) []byte {
-	for i := len(a) - 1; i >= 0; i-- {
-		if string(a[i].name) == name {
-			if string(a[i].value) == "null" {
+	for _, arg := range slices.Backward(a) {
+		if string(arg.name) == name {
+			if string(arg.value) == "null" {
 				return nil
 			}
-			return a[i].value
+			return arg.value
 		}
 	}
 	return nil

@@ -175,7 +175,7 @@ func (a args) fields(name string, sch schema) ([]string, error) {
 	}
 	_, ofHost := sch["KLHST_INSTANCEID"]
 	for _, field := range fields {
-		if _, ok := sch[field]; !ok && !(ofHost && strings.HasPrefix(field, "KLHST_")) {
+		if _, ok := sch[field]; !ok && (!ofHost || !strings.HasPrefix(field, "KLHST_")) {
 			return nil, badParameter(name, "unknown attribute "+field)
 		}
 	}

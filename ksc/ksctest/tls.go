@@ -78,7 +78,7 @@ func (c *certificate) rotate() error {
 
 // config returns the TLS settings of a listener. The vendor documents TLS 1.2 as the newest version.
 func (c *certificate) config(handshake func()) *tls.Config {
-	return &tls.Config{
+	return &tls.Config{ //nolint:gosec // TLS 1.2 is what the vendor documents
 		MinVersion: tls.VersionTLS12, MaxVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"},
 		GetCertificate:   func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return c.current.Load(), nil },
 		VerifyConnection: func(tls.ConnectionState) error { handshake(); return nil },

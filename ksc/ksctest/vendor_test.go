@@ -148,7 +148,7 @@ func TestVendorClientRunsInPython(t *testing.T) {
 	if err := os.WriteFile(cert, s.CertPEM(), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.CommandContext(t.Context(), "python3", "-W", "ignore", "testdata/vendor_flow.py", s.URL(), cert, hostA) //nolint:gosec // the test's own address and file.
+	cmd := exec.CommandContext(t.Context(), "python3", "-W", "ignore", "testdata/vendor_flow.py", s.URL(), cert, hostA)
 	// An inherited CA bundle would overrule the certificate given to the package.
 	cmd.Env = append(os.Environ(), "REQUESTS_CA_BUNDLE="+cert, "CURL_CA_BUNDLE=")
 	out, err := cmd.CombinedOutput()

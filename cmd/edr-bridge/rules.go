@@ -1,0 +1,108 @@
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"sync/atomic"
+	"syscall"
+
+	"github.com/edr-bridge/edr-bridge/bridge"
+	"github.com/edr-bridge/edr-bridge/bridge/store"
+	"github.com/edr-bridge/edr-bridge/configs"
+	"github.com/edr-bridge/edr-bridge/mapping"
+)
+
+// openMapping compiles the rules that the settings name.
+func (w *wiring) openMapping(ctx context.Context) (*mapping.Mapping, error) {
+	return w.compileRules(ctx, w.set)
+}
+
+// compileRules compiles the rule files of other settings under the mode, window and sources of these.
+func (w *wiring) compileRules(ctx context.Context, of *configs.Settings) (*mapping.Mapping, error) {
+	files, err := of.RuleFiles(ctx)
+	if err != nil {
+		return nil, fail(exitConfig, "rules.invalid", err, "edr-bridge rules check")
+	}
+	cfg := mapping.Config{Ceiling: w.set.Mode, Window: w.set.Dedupe.For, Sources: map[string]mapping.Source{}}
+	if cfg.Window == 0 {
+		cfg.Window = -1 // the settings say none; unset is a default there
+	}
+	for _, f := range files {
+		cfg.Files = append(cfg.Files, mapping.RuleFile{Name: f.Name, Data: f.Data})
+	}
+	for name, s := range w.set.Sources {
+		src := mapping.Source{Preset: s.Preset, Host: s.Host}
+		if s.Host == configs.HostThis {
+			src.Host = w.self.Names[0]
+		}
+		for _, t := range s.Tasks {
+			src.Tasks = append(src.Tasks, bridge.Kind(t))
+		}
+		cfg.Sources[name] = src
+	}
+	m, err := mapping.New(cfg)
+	if err != nil {
+		return nil, fail(exitConfig, "rules.invalid", err, "edr-bridge rules check")
+	}
+	return m, nil
+}
+
+// liveRules is a mapper whose rules can be replaced while alerts flow: an alert meets the old rules or the new ones.
+type liveRules struct {
+	current atomic.Pointer[mapping.Mapping]
+}
+
+// Map maps by the rules of this moment.
+func (l *liveRules) Map(raw bridge.Alert) ([]bridge.Mapped, error) { return l.current.Load().Map(raw) }
+
+// followReload reads the rules again at every SIGHUP.
+func (w *wiring) followReload(ctx context.Context, st *store.Store, rules *liveRules) {
+	asked := make(chan os.Signal, 1)
+	signal.Notify(asked, syscall.SIGHUP)
+	defer signal.Stop(asked)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-asked:
+			w.reload(ctx, st, rules)
+		}
+	}
+}
+
+// reload replaces the rules whole, or leaves the old ones when the settings or rules are not valid. Everything else
+// in the settings takes a restart, because guards, credentials and sources must not change unseen.
+func (w *wiring) reload(ctx context.Context, st *store.Store, rules *liveRules) {
+	set, _, err := w.app.settings()
+	if err != nil {
+		w.log.Warn("reload refused, the old rules stay", "err", err)
+		return
+	}
+	m, err := w.compileRules(ctx, set)
+	if err != nil {
+		w.log.Warn("reload refused, the old rules stay", "err", err)
+		return
+	}
+	if w.otherwiseChanged(set) {
+		w.log.Warn("settings beside the rules have changed: they take effect at the next start")
+	}
+	if err := st.Note(ctx, bridge.Note{What: bridge.NoteReload, Actor: actor(), Count: int64(len(m.Rules()))}); err != nil {
+		w.log.Warn("reload refused, the old rules stay: it could not be recorded", "err", err)
+		return
+	}
+	rules.current.Store(m)
+	w.log.Info("rules reloaded", "rules", len(m.Rules()))
+}
+
+// otherwiseChanged reports whether the settings differ in anything but the list of rule files.
+func (w *wiring) otherwiseChanged(set *configs.Settings) bool {
+	before, after := *w.set, *set
+	before.Rules, after.Rules = nil, nil
+	was, err := before.Digest()
+	if err != nil {
+		return true
+	}
+	is, err := after.Digest()
+	return err != nil || was != is
+}
