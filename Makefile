@@ -26,4 +26,4 @@ bench:
 chaos:
 	$(GO) run ./chaos -kills $(KILLS) -alerts $(ALERTS)
 golden:
-	$(GO) test ./bridge ./configs ./mapping ./cmd/edr-bridge -update
+	$(GO) test ./bridge ./configs ./mapping ./ksc ./cmd/edr-bridge -update

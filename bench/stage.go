@@ -40,7 +40,7 @@ func newStage(ctx context.Context) (s *stage, err error) {
 	}
 	s.bridge, s.bare, s.socket = filepath.Join(s.dir, "edr-bridge"), filepath.Join(s.dir, "bare"), filepath.Join(s.dir, "redis.sock")
 	for out, pkg := range map[string]string{s.bridge: "./cmd/edr-bridge", s.bare: "./bench/bare"} {
-		build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", out, pkg) //nolint:gosec // our own packages
+		build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", out, pkg)
 		build.Env = append(os.Environ(), "CGO_ENABLED=0")
 		build.Stderr = os.Stderr
 		if err := build.Run(); err != nil {
@@ -72,7 +72,7 @@ func (s *stage) close() {
 }
 
 func (s *stage) startRedis(ctx context.Context) error {
-	cmd := exec.CommandContext(ctx, "redis-server", "--port", "0", "--unixsocket", s.socket, "--save", "", "--dir", s.dir) //nolint:gosec // our own paths
+	cmd := exec.CommandContext(ctx, "redis-server", "--port", "0", "--unixsocket", s.socket, "--save", "", "--dir", s.dir)
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("start redis-server (apt-get install redis-server): %w", err)
 	}
@@ -139,7 +139,7 @@ type contender struct {
 
 // start runs a program; when it prints a line with the word, it is ready.
 func (s *stage) start(ctx context.Context, dir string, ready string, argv ...string) (*contender, error) {
-	c := &contender{cmd: exec.CommandContext(ctx, argv[0], argv[1:]...), ended: make(chan struct{})} //nolint:gosec // our own programs
+	c := &contender{cmd: exec.CommandContext(ctx, argv[0], argv[1:]...), ended: make(chan struct{})}
 	c.cmd.Env = append(os.Environ(), "CREDENTIALS_DIRECTORY="+filepath.Join(dir, "credentials"))
 	r, w, err := os.Pipe()
 	if err != nil {

@@ -136,7 +136,7 @@ func (a *attempt) send() phase {
 	case <-a.quit.Done():
 		return a.requeue("shutting down")
 	}
-	receipt, err, verdict := a.effect(slot)
+	receipt, verdict, err := a.effect(slot)
 	switch {
 	case verdict.State == "":
 		return a.requeue("shutting down")
@@ -151,10 +151,10 @@ func (a *attempt) send() phase {
 
 // effect asks the last guards and executes; a verdict other than StateQueued means that nothing was done, the zero verdict
 // that the bridge is shutting down.
-func (a *attempt) effect(slot <-chan struct{}) (Receipt, error, Verdict) { //nolint:revive // the verdict decides whether the error counts
+func (a *attempt) effect(slot <-chan struct{}) (Receipt, Verdict, error) {
 	defer func() { <-slot }()
 	if a.quit.Err() != nil {
-		return Receipt{}, nil, Verdict{}
+		return Receipt{}, Verdict{}, nil
 	}
 	// The last hop: between the commit and this line somebody may have pulled the hold.
 	judge := a.cfg.Guard.Still
@@ -163,15 +163,15 @@ func (a *attempt) effect(slot <-chan struct{}) (Receipt, error, Verdict) { //nol
 	}
 	v := judge(a.o)
 	if v.State != StateQueued {
-		return Receipt{}, nil, v
+		return Receipt{}, v, nil
 	}
 	ex := a.cfg.Router.executor(a.o.Executor)
 	if ex == nil {
-		return Receipt{}, nil, Verdict{StateRefused, ReasonNoExecutor, fmt.Sprintf("executor %q is not configured any more", a.o.Executor)}
+		return Receipt{}, Verdict{StateRefused, ReasonNoExecutor, fmt.Sprintf("executor %q is not configured any more", a.o.Executor)}, nil
 	}
 	a.o.Attempts++
 	receipt, err := ex.Execute(a.work, a.o)
-	return receipt, err, v
+	return receipt, v, err
 }
 
 func (a *attempt) finish(rc Receipt) phase {

@@ -106,7 +106,7 @@ func (c *chaos) run(ctx context.Context) (missing, duplicated int, err error) {
 }
 
 func (c *chaos) startRedis(ctx context.Context) (*exec.Cmd, error) {
-	cmd := exec.CommandContext(ctx, "redis-server", "--port", "0", "--unixsocket", c.socket, "--save", "", "--dir", c.dir) //nolint:gosec // our own paths
+	cmd := exec.CommandContext(ctx, "redis-server", "--port", "0", "--unixsocket", c.socket, "--save", "", "--dir", c.dir)
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start redis-server (install it: apt-get install redis-server): %w", err)
 	}
@@ -199,7 +199,7 @@ func (c *chaos) addAlerts(ctx context.Context) error {
 }
 
 func (c *chaos) bridge(ctx context.Context) (*exec.Cmd, error) {
-	cmd := exec.CommandContext(ctx, c.bin, "run", "-c", filepath.Join(c.dir, "edr-bridge.yaml")) //nolint:gosec // our own binary
+	cmd := exec.CommandContext(ctx, c.bin, "run", "-c", filepath.Join(c.dir, "edr-bridge.yaml"))
 	cmd.Env = append(os.Environ(), "CREDENTIALS_DIRECTORY="+filepath.Join(c.dir, "credentials"))
 	log, err := os.OpenFile(filepath.Join(c.dir, "bridge.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -232,7 +232,9 @@ func (c *chaos) killLoop(ctx context.Context) error {
 		if err := cmd.Process.Kill(); err != nil {
 			return fmt.Errorf("kill: %w", err)
 		}
-		_ = <-ended // the error only says that it was killed
+		if err := <-ended; err == nil {
+			return errors.New("the bridge ended by itself")
+		}
 		c.killed++
 	}
 	return nil

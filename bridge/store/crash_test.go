@@ -6,6 +6,7 @@ import (
 	"database/sql/driver"
 	"encoding/binary"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -106,9 +107,7 @@ func TestKilledWriterLosesNothingAcknowledged(t *testing.T) {
 		rounds = 3
 	}
 	for range rounds {
-		for id, state := range crash(t, dir, time.Duration(rand.IntN(60))*time.Millisecond) {
-			all[id] = state
-		}
+		maps.Copy(all, crash(t, dir, time.Duration(rand.IntN(60))*time.Millisecond))
 		s, err := Open(t.Context(), Config{Dir: dir})
 		if err != nil {
 			t.Fatal(err)

@@ -222,11 +222,11 @@ func eventually(limit time.Duration, look func() error) error {
 	}
 }
 
-// signal NAME INT|TERM|KILL sends a signal to a spawned program.
+// signal NAME INT|TERM|HUP|KILL sends a signal to a spawned program.
 func (s *stage) signal(_ *testscript.TestScript, args []string) error {
-	signals := map[string]os.Signal{"INT": os.Interrupt, "TERM": syscall.SIGTERM, "KILL": os.Kill}
+	signals := map[string]os.Signal{"INT": os.Interrupt, "TERM": syscall.SIGTERM, "HUP": syscall.SIGHUP, "KILL": os.Kill}
 	if len(args) != 2 || s.children[args[0]] == nil || signals[args[1]] == nil {
-		return errors.New("usage: signal NAME INT|TERM|KILL")
+		return errors.New("usage: signal NAME INT|TERM|HUP|KILL")
 	}
 	return s.children[args[0]].cmd.Process.Signal(signals[args[1]])
 }

@@ -1,0 +1,178 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// fault is one row of docs/faults.md. Tests whose names begin with its id are found by themselves; also names those that do
+// not carry it, and scripts of testdata/script by their file name.
+type fault struct {
+	id, what, promise string
+	also              []string
+}
+
+// faults is what can go wrong around the bridge (F), come in broken (I) or be done to it (A). A row stands here only if a test
+// shows its promise.
+func faults() []fault {
+	return []fault{
+		{"F1", "Redis is down at the start", "the bridge starts, and tries again with pauses from 0.1 s to 5 s", nil},
+		{"F2", "connection to Redis is reset", "a stream loses nothing; Pub/Sub notes the gap", nil},
+		{"F3", "connection to Redis is dead without a sign", "found within 5 s for Pub/Sub; a silent but healthy connection is kept", nil},
+		{"F4", "more alerts than the bridge can take, over Pub/Sub", "only what the full queue drops is lost, and it is counted", nil},
+		{"F5", "Redis ends a subscriber that is too slow", "it comes back, and the log says why", nil},
+		{"F6", "Redis restarts, loads, or is a read-only replica", "tried again until it is ready", nil},
+		{"F7", "the consumer group is gone", "made anew where it stood, nothing is skipped", nil},
+		{"F8", "somebody trims the stream below the group", "the loss is noted, and what is gone is never carried out", nil},
+		{"F9", "the answer to an added entry is lost", "one entry, not two", nil},
+		{"F10", "the answer to a read is lost", "the entries are found again among the pending ones", nil},
+		{"F11", "an acknowledgement is lost", "acknowledged later, and not carried out again", nil},
+		{"F12", "a replica dies or freezes with alerts in hand", "another one takes them over, once", nil},
+		{"F15", "several alerts about one host", "their orders begin in the order in which the alerts were read", []string{"TestOrdersOfOneHostRunInTheOrderTheirAlertsCame"}},
+		{"F16", "KSC is down or its name unknown", "nothing is sent, orders wait and go out in order, or expire", []string{"send-failures.txtar", "run-ksc.txtar"}},
+		{"F17", "KSC is too slow", "the outcome is open: a search comes before anything else is sent", nil},
+		{"F18", "the answer is cut, at any byte", "never taken for success, never doubled", nil},
+		{"F19", "KSC answers nonsense", "the outcome stays open", nil},
+		{"F20", "KSC refuses the incident", "the order failed for certain, and is not repeated", nil},
+		{"F21", "the session ends, or the login is refused", "one new login and one repeat; after two refusals no login any more", []string{"credentials.txtar"}},
+		{"F22", "KSC asks for a long pause", "never longer than a minute, and it can be interrupted", nil},
+		{"F23", "KSC redirects elsewhere", "refused, the password stays here", nil},
+		{"F24", "the certificate of KSC changed or expired", "refused before the password is sent, with the new fingerprint", nil},
+		{"F25", "old TLS, or a reset in the handshake", "a clean error", nil},
+		{"F26", "the search for an incident fails or lags", "nothing is sent again; in the end the order is unknown", nil},
+		{"F27", "the bridge is killed at any moment", "what was found in sending is looked for first; nothing acknowledged is lost", []string{"TestKilledWriterLosesNothingAcknowledged", "run.txtar"}},
+		{"F28", "the log of the database is torn", "it opens to its last whole commit", []string{"TestTornLogOpensToItsLastWholeCommit"}},
+		{"F29", "a byte of the database flips", "doctor finds it", []string{"TestCheckFindsAFlippedByte"}},
+		{"F30", "the disk is full, or the state directory not writable", "nothing is acknowledged, and it goes on when there is room", []string{
+			"TestFullDiskAcknowledgesNothingAndRecovers", "TestStoreRecoversWhenItsFolderBecomesWritableAgain", "TestNothingIsSettledWhenTheStoreFails",
+		}},
+		{"F34", "SIGTERM with work in hand", "it waits up to 10 s for effects, the rest stays queued or pending", nil},
+		{"F36", "two bridges on one state directory", "the second one is refused", []string{"TestSecondBridgeIsRefused", "run.txtar"}},
+		{"F37", "the keyring hangs or has no bus", "an error after 5 s, never another back-end", []string{
+			"TestHangingBackEndEndsAtTheDeadlineAndCostsOneGoroutine", "TestStartNeitherWaitsForABusNorStartsOne", "TestFileBackEndSurvivesRotationWhileRead",
+		}},
+		{"F38", "wrong passphrase or damaged secret", "an error that names the back-end and shows no secret", []string{"TestWrongPassphraseAndDamageAreLocked", "secrets.txtar"}},
+		{"F39", "a block does not read back from the kernel", "taken back", []string{"TestBlockAddressTakesBackWhatDoesNotReadBack", "TestBlockAddressMendsATableSomebodyDamaged"}},
+		{"F41", "the process is gone, or its pid was used again", "nothing else is ever signalled", []string{
+			"TestAReusedPIDIsNeverSignalled", "TestTerminateSaysAlreadyGone", "TestTerminateRefusesAProcessThatRunsAnotherImageByNow",
+		}},
+		{"F42", "the process ignores SIGTERM, is stopped or frozen", "it is killed, or reported as not seen to exit", []string{
+			"TestTerminateEndsProcessesThatIgnoreSIGTERM", "TestTerminateEndsAStoppedProcess", "TestAFrozenProcessIsReportedAsNotSeenToExit",
+		}},
+		{"F46", "the dead-letter stream is not writable", "the alert is not acknowledged", nil},
+		{"I1", "a document that is not one JSON object", "dead letter, byte for byte", nil},
+		{"I2", "repeated keys, other spelling or wrong types", "refused with the place", nil},
+		{"I3", "a pid that is no process", "refused", []string{"TestTerminateRefusesNumbersThatAreNoProcess"}},
+		{"I4", "broken UTF-8, control characters, deep nesting", "refused within 10 ms, or never part of a target", nil},
+		{"I5", "digests of wrong length, or of the empty file", "refused", nil},
+		{"I6", "paths that do not name one place", "refused, alike on Linux and Windows", nil},
+		{"I7", "hosts that are wildcards, loopback names or filters", "refused", []string{"TestHostsThatNameNoOtherMachineAreRefused", "send-hosts.txtar"}},
+		{"I8", "isolateHost with anything but 0 or 1", "refused", nil},
+		{"I9", "onDemandScan that is no list, or an unknown type", "refused", nil},
+		{"I10", "IOC archives that are none, bombs, or lead elsewhere", "refused, in bounded memory", nil},
+		{"I11", "no time, or a time that does not tell", "the time is unknown, and orders about a pid are refused", nil},
+		{"I12", "the same alert 10 000 times", "one order", []string{"TestSameAlertTenThousandTimesIsOneOrder", "TestSameAlertUnderManyNamesIsOneOrder"}},
+		{"I13", "a pid from an alert without a host", "a target only if its source is set to be about this machine", nil},
+		{"A5", "an alert against a never-touch host, process or path", "refused, from the command line and from rules", []string{
+			"TestProtectedHostsAreRefusedByEveryNameTheyHave", "TestProtectedProcessesAreRefused", "TestProtectedPathsAreRefused", "send-refused.txtar", "run-ksc.txtar",
+		}},
+		{"A6", "quotes, shell words and templates in an alert", "they arrive as one parameter, or the order is refused", []string{"TestTerminateTakesShellWordsInPathsLiterally"}},
+		{"A7", "control characters that a terminal would obey", "one line a record, escapes visible", []string{"FuzzPrintableIsOneSafeLine", "hostile.txtar"}},
+		{"A9", "a Redis server open to everybody, or huge entries", "refused unless allowed; set aside", []string{"TestOpenServerIsRefusedUnlessAllowed", "TestStreamSetsAsideWhatIsTooLarge"}},
+		{"A10", "secrets in output, logs, errors or files", "none in any of them", []string{"canary.txtar", "TestNoSecretReachesErrorsOrLogs", "TestSecretIsPrintedByNothing"}},
+		{"A11", "the audit chain is edited, cut or reordered", "verify names the first bad record; a cut tail needs a head noted elsewhere", []string{
+			"TestVerifyNamesTheFirstBadRecord", "TestVerifyFindsAChainWrittenAnew", "audit.txtar",
+		}},
+		{"A12", "KSC answers endlessly or too deep", "bounded in bytes and time", nil},
+	}
+}
+
+var (
+	testFunction   = regexp.MustCompile(`(?m)^func ((?:Test|Fuzz)\w+)\(\w+ \*testing\.[TF]\)`)
+	numberedTest   = regexp.MustCompile(`^Test([FIA]\d+)[A-Z]`)
+	scriptsOfTests = filepath.Join("testdata", "script")
+)
+
+// testNames finds every test and fuzz target of the module, and every script, with the package it is in.
+func testNames(t *testing.T) map[string][]string {
+	t.Helper()
+	names := map[string][]string{}
+	goFiles(t, func(dir, path string) {
+		if !strings.HasSuffix(path, "_test.go") {
+			return
+		}
+		data, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range testFunction.FindAllStringSubmatch(string(data), -1) {
+			names[m[1]] = append(names[m[1]], dir)
+		}
+	})
+	scripts, err := fs.Glob(os.DirFS(scriptsOfTests), "*.txtar")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range scripts {
+		names[s] = []string{"cmd/edr-bridge"}
+	}
+	return names
+}
+
+// faultsTable joins the rows with the tests there are. A test without a row, a row without a test and a name nobody has are failures.
+func faultsTable(t *testing.T) string {
+	t.Helper()
+	names := testNames(t)
+	byID := map[string][]string{}
+	for name, dirs := range names {
+		if m := numberedTest.FindStringSubmatch(name); m != nil {
+			for _, dir := range dirs {
+				byID[m[1]] = append(byID[m[1]], testCell(name, dir))
+			}
+		}
+	}
+	var rows [][]string
+	for _, f := range faults() {
+		tests := byID[f.id]
+		delete(byID, f.id)
+		slices.Sort(tests)
+		for _, name := range f.also {
+			if len(names[name]) == 0 {
+				t.Errorf("%s: there is no test %s", f.id, name)
+				continue
+			}
+			tests = append(tests, testCell(name, names[name][0]))
+		}
+		if len(tests) == 0 {
+			t.Errorf("%s has no test: take the row out", f.id)
+		}
+		rows = append(rows, []string{f.id, f.what, f.promise, strings.Join(tests, "<br>")})
+	}
+	for id, tests := range byID {
+		t.Errorf("%s has no row in faults(): %v", id, tests)
+	}
+	sorted := slices.IsSortedFunc(rows, func(a, b []string) int { return cmp.Compare(faultRank(t, a[0]), faultRank(t, b[0])) })
+	if !sorted {
+		t.Error("the rows of faults() are not in order")
+	}
+	return markdown([]string{"#", "what goes wrong", "promise", "shown by"}, rows)
+}
+
+func testCell(name, dir string) string { return code(name) + " (" + dir + ")" }
+
+// faultRank orders F1, F2, F10, I1, A1.
+func faultRank(t *testing.T, id string) int {
+	t.Helper()
+	var n int
+	if _, err := fmt.Sscan(id[1:], &n); err != nil {
+		t.Fatal(err)
+	}
+	return strings.Index("FIA", id[:1])*1000 + n
+}
