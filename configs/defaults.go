@@ -70,8 +70,11 @@ func (s *Settings) fill() {
 		}
 	}
 	s.absolute()
-	if s.Secrets.Dir == "" && s.Secrets.Backend == "file" {
-		s.Secrets.Dir = filepath.Join(s.Local.State, "secrets")
+	if !p.has("secrets.dir") {
+		s.Secrets.Dir = ""
+		if s.Secrets.Backend == "file" {
+			s.Secrets.Dir = filepath.Join(s.Local.State, "secrets")
+		}
 	}
 }
 

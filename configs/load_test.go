@@ -393,3 +393,27 @@ func TestResolvedLoadsToTheSameSettings(t *testing.T) {
 		t.Error("a changed mode does not change the digest")
 	}
 }
+
+func TestSecretsLieBelowTheStateUnlessTheyAreSet(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct{ yaml, want string }{
+		"default":      {"local: {state: /srv/eb}\n", "/srv/eb/secrets"},
+		"set":          {"local: {state: /srv/eb}\nsecrets: {dir: /srv/keys}\n", "/srv/keys"},
+		"no directory": {"local: {state: /srv/eb}\nsecrets: {backend: keyctl}\n", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			path := filepath.Join(t.TempDir(), "edr-bridge.yaml")
+			if err := os.WriteFile(path, []byte("version: 1\n"+tc.yaml), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			set, err := Load(path, func(string) (string, bool) { return "", false })
+			if err != nil {
+				t.Fatal(err)
+			}
+			if set.Secrets.Dir != tc.want {
+				t.Errorf("secrets.dir is %q, want %q", set.Secrets.Dir, tc.want)
+			}
+		})
+	}
+}

@@ -184,17 +184,18 @@ func TestF12AFrozenReplicaDoesNotDeliverWhatWasTakenFromIt(t *testing.T) {
 	})
 	run(t, s)
 	awaitReady(t, s)
-	srv.add(t, "alerts", "1", "2", "3")
+	ids := srv.add(t, "alerts", "1", "2", "3")
 	settle(t, receive(t, s, 5*time.Second), nil)
-	// Entries 2 and 3 are read ahead by then; the thief takes 2.
-	list := srv.do(t, "XPENDING", "alerts", "edr-bridge", "-", "+", "10", "one").([]any)
-	id := list[len(list)-2].([]any)[0]
-	srv.do(t, "XCLAIM", "alerts", "edr-bridge", "thief", "0", id)
+	eventually(t, 5*time.Second, "entries 2 and 3 are read ahead", func() bool {
+		list := srv.do(t, "XPENDING", "alerts", "edr-bridge", ids[1], ids[2], "10", "one").([]any)
+		return len(list) == 2
+	})
+	srv.do(t, "XCLAIM", "alerts", "edr-bridge", "thief", "0", ids[1])
 	mu.Lock()
 	skipped = 40 * time.Second
 	mu.Unlock()
 	// Entry 3 has been idle for no time by the server's clock, so that XCLAIM's idle bound would refuse it.
-	srv.do(t, "XCLAIM", "alerts", "edr-bridge", "one", "0", list[len(list)-1].([]any)[0], "IDLE", "40000")
+	srv.do(t, "XCLAIM", "alerts", "edr-bridge", "one", "0", ids[2], "IDLE", "40000")
 	d := receive(t, s, 5*time.Second)
 	if string(d.Alert.Raw) != "3" {
 		t.Errorf("received %q, want 3: entry 2 belongs to another consumer", d.Alert.Raw)

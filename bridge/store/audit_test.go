@@ -225,7 +225,7 @@ func TestCheckFindsAFlippedByte(t *testing.T) {
 			bad := append([]byte(nil), whole...)
 			bad[where] ^= 0x04
 			dir := t.TempDir()
-			if err := os.WriteFile(dir+"/"+fileName, bad, 0o600); err != nil {
+			if err := os.WriteFile(dir+"/"+FileName, bad, 0o600); err != nil {
 				t.Fatal(err)
 			}
 			s, err := Open(t.Context(), Config{Dir: dir})

@@ -152,7 +152,7 @@ func TestTornLogOpensToItsLastWholeCommit(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	crash(t, dir, 15*time.Millisecond)
-	path := filepath.Join(dir, fileName)
+	path := filepath.Join(dir, FileName)
 	db, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
@@ -192,7 +192,7 @@ func TestTornLogOpensToItsLastWholeCommit(t *testing.T) {
 			for _, at := range offsets {
 				torn := t.TempDir()
 				for suffix, content := range map[string][]byte{"": db, "-wal": tear(at)} {
-					if err := os.WriteFile(filepath.Join(torn, fileName+suffix), content, 0o600); err != nil {
+					if err := os.WriteFile(filepath.Join(torn, FileName+suffix), content, 0o600); err != nil {
 						t.Fatal(err)
 					}
 				}

@@ -19,8 +19,10 @@ const (
 	OwnerSend = "send" // a short-lived process that sends orders by hand
 )
 
+// FileName is the name of the database in Config.Dir.
+const FileName = "edr-bridge.db"
+
 const (
-	fileName        = "edr-bridge.db"
 	defaultMaxBatch = 256
 	maxReaders      = 4
 )
@@ -88,7 +90,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	}
 	s := &Store{
 		cfg:     cfg,
-		path:    filepath.Join(cfg.Dir, fileName),
+		path:    filepath.Join(cfg.Dir, FileName),
 		log:     cfg.Logger,
 		queue:   make(chan *request, cfg.MaxBatch),
 		stop:    make(chan struct{}),

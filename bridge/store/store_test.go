@@ -77,7 +77,7 @@ func TestOpenRefusesOtherFiles(t *testing.T) {
 	t.Run("not a database", func(t *testing.T) {
 		t.Parallel()
 		dir := t.TempDir()
-		path := filepath.Join(dir, fileName)
+		path := filepath.Join(dir, FileName)
 		junk := []byte(strings.Repeat("not a database ", 1000))
 		if err := os.WriteFile(path, junk, 0o600); err != nil {
 			t.Fatal(err)

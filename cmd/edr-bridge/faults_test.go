@@ -54,6 +54,7 @@ func faults() []fault {
 			"TestFullDiskAcknowledgesNothingAndRecovers", "TestStoreRecoversWhenItsFolderBecomesWritableAgain", "TestNothingIsSettledWhenTheStoreFails",
 		}},
 		{"F34", "SIGTERM with work in hand", "it waits up to 10 s for effects, the rest stays queued or pending", nil},
+		{"F35", "broken rules or settings at SIGHUP", "refused with their place, the old rules stay", []string{"run-reload.txtar"}},
 		{"F36", "two bridges on one state directory", "the second one is refused", []string{"TestSecondBridgeIsRefused", "run.txtar"}},
 		{"F37", "the keyring hangs or has no bus", "an error after 5 s, never another back-end", []string{
 			"TestHangingBackEndEndsAtTheDeadlineAndCostsOneGoroutine", "TestStartNeitherWaitsForABusNorStartsOne", "TestFileBackEndSurvivesRotationWhileRead",

@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"runtime"
+	"syscall"
 	"time"
 
 	"github.com/alicebob/miniredis/v2"
@@ -37,6 +39,8 @@ victim for real. Nothing but that child is touched and everything is gone at the
   edr-bridge lab --keep`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			// A reader that goes away (`lab | head`) must not end the lab before it has taken its victim down.
+			signal.Ignore(syscall.SIGPIPE)
 			l := &lab{app: a, dryRun: dryRun, keep: keep, story: &story{app: a, started: time.Now(), seen: make(chan bridge.Order, 64)}}
 			return l.run(cmd.Context())
 		},

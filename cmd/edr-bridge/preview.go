@@ -5,9 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/edr-bridge/edr-bridge/bridge"
+	"github.com/edr-bridge/edr-bridge/bridge/store"
 	"github.com/edr-bridge/edr-bridge/ksc"
 )
 
@@ -32,7 +35,7 @@ func (a *app) previewOrders(ctx context.Context, w *wiring, orders []bridge.Orde
 			return err
 		}
 		code := exitDone
-		if p.Verdict == bridge.StateRefused {
+		if p.Verdict != bridge.StateQueued {
 			code = exitOfOrder(bridge.Order{State: p.Verdict, Reason: p.Reason})
 		}
 		codes = append(codes, code)
@@ -65,6 +68,15 @@ func writePreview(w io.Writer, p preview) error {
 	return err
 }
 
+// peekHold reads the hold for a dry run, which makes no store where there is none.
+func (w *wiring) peekHold(ctx context.Context) error {
+	if _, err := os.Stat(filepath.Join(w.set.Local.State, store.FileName)); err != nil {
+		return nil //nolint:nilerr // no store, no hold
+	}
+	_, err := w.openStore(ctx, store.OwnerSend)
+	return err
+}
+
 // preview goes the way of an order up to the effect: guards, route, host, intent.
 func (w *wiring) preview(ctx context.Context, o bridge.Order) (preview, error) {
 	guard, err := w.openGuard()
@@ -78,7 +90,10 @@ func (w *wiring) preview(ctx context.Context, o bridge.Order) (preview, error) {
 		p.Verdict, p.Reason, p.Detail = v.State, v.Reason, v.Detail
 		return p, nil
 	}
-	if v := guard.Admit(o); v.State == bridge.StateRefused {
+	if err := w.peekHold(ctx); err != nil {
+		return preview{}, err
+	}
+	if v := guard.Admit(o); v.State != bridge.StateQueued {
 		return refuse(v)
 	}
 	router, exec, err := w.router()

@@ -56,11 +56,15 @@ type liveRules struct {
 // Map maps by the rules of this moment.
 func (l *liveRules) Map(raw bridge.Alert) ([]bridge.Mapped, error) { return l.current.Load().Map(raw) }
 
-// followReload reads the rules again at every SIGHUP.
-func (w *wiring) followReload(ctx context.Context, st *store.Store, rules *liveRules) {
-	asked := make(chan os.Signal, 1)
+// awaitReload catches SIGHUP from here on, so that it never ends a bridge that has begun to work.
+func awaitReload() (asked chan os.Signal, stop func()) {
+	asked = make(chan os.Signal, 1)
 	signal.Notify(asked, syscall.SIGHUP)
-	defer signal.Stop(asked)
+	return asked, func() { signal.Stop(asked) }
+}
+
+// followReload reads the rules again each time it is asked.
+func (w *wiring) followReload(ctx context.Context, st *store.Store, rules *liveRules, asked <-chan os.Signal) {
 	for {
 		select {
 		case <-ctx.Done():

@@ -100,6 +100,8 @@ func (w *wiring) runParts(ctx context.Context, st *store.Store, pipe *bridge.Pip
 	if err := st.Note(ctx, bridge.Note{What: bridge.NoteStart, Actor: actor(), Detail: "version " + version()}); err != nil {
 		return fmt.Errorf("record start: %w", err)
 	}
+	asked, stopAsking := awaitReload()
+	defer stopAsking()
 	reading, stopReading := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopReading()
 	var readers errgroup.Group
@@ -112,7 +114,7 @@ func (w *wiring) runParts(ctx context.Context, st *store.Store, pipe *bridge.Pip
 	var aside errgroup.Group
 	aside.Go(func() error { w.announce(side, feeds); return nil })
 	aside.Go(func() error { w.followHold(side, st, pipe); return nil })
-	aside.Go(func() error { w.followReload(side, st, rules); return nil })
+	aside.Go(func() error { w.followReload(side, st, rules, asked); return nil })
 	aside.Go(func() error { w.greetKSC(side); return nil })
 	if w.agent != nil {
 		if err := w.agent.Prepare(ctx); err != nil {
