@@ -74,7 +74,7 @@ func Describe(k Kind) TaskInfo {
 	case KindIsolateHost:
 		info.Summary = "cut the host off the network, or let it back"
 		info.Params = []ParamInfo{{"action", "0 or 1", true, "1 isolates (on, enable), 0 releases (off, disable)", "1"}}
-		info.Undo = "isolateHost action=0; every isolation ends by itself unless it is permanent"
+		info.Undo = "isolateHost action=0; through KSC an isolation lasts until somebody sends it, or the product's own time limit ends it"
 	case KindPreventExecution:
 		info.Summary = "forbid a file to run on the host"
 		info.Params = []ParamInfo{

@@ -51,7 +51,7 @@ type Source struct {
 	// (redis-stream).
 	ClaimAfter time.Duration `yaml:"claim_after,omitempty"`
 
-	// Preset is how the documents are read: python-edr, kuma, wazuh, falco, elastic and others.
+	// Preset is how the documents are read: python-edr or generic.
 	Preset string `yaml:"preset" jsonschema:"required"`
 	// Host is the host of alerts that name none: this (this machine) or a name. The default is this for python-edr over
 	// a loopback or unix address, else nothing: such alerts are refused.

@@ -1,6 +1,8 @@
 package localagent
 
-import "github.com/edr-bridge/edr-bridge/bridge"
+import (
+	"github.com/edr-bridge/edr-bridge/bridge"
+)
 
 // The words of Support.
 const (
@@ -42,4 +44,14 @@ func Capabilities() []Support {
 		table = append(table, s)
 	}
 	return table
+}
+
+// Supports reports whether the agent carries out the task on the operating system it runs on.
+func Supports(k bridge.Kind) bool {
+	for _, s := range Capabilities() {
+		if s.Task == k {
+			return s.here() == supported
+		}
+	}
+	return false
 }

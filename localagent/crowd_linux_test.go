@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -57,7 +58,10 @@ func TestTerminateEnds200ProcessesAtOnce(t *testing.T) {
 func TestOneStubbornProcessDoesNotHoldUpOtherOrders(t *testing.T) {
 	t.Parallel()
 	a := newAgent(t, func(c *Config) { c.Grace = 5 * time.Second })
-	stubborn := ignoresTerm(t, program(t, "dash", "stubborn"))
+	asked := filepath.Join(t.TempDir(), "asked")
+	stubborn := start(t, exec.Command(program(t, "dash", "stubborn"), "-c",
+		`trap ': > "$0"' TERM; : > "$0.ready"; while :; do sleep 0.05; done`, asked))
+	eventually(t, "the child catches SIGTERM", func() bool { _, err := os.Stat(asked + ".ready"); return err == nil })
 	quick := sleeper(t, program(t, "sleep", "quick"))
 	slow, fast := about(t, a, stubborn), about(t, a, quick)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -68,6 +72,7 @@ func TestOneStubbornProcessDoesNotHoldUpOtherOrders(t *testing.T) {
 	if took := time.Since(begin); took > 2*time.Second {
 		t.Errorf("the second order took %s", took)
 	}
+	eventually(t, "the stubborn process was asked to end", func() bool { _, err := os.Stat(asked); return err == nil })
 	// The end of ctx cuts the grace short.
 	cancel()
 	wg.Wait()

@@ -191,6 +191,10 @@ func (s *Stream) account(ctx context.Context, l *link) error {
 // left or all that is left is unread. Trimming leaves the group's own lag untouched (Redis 7.0), so lag tells nothing.
 func (s *Stream) countUnread(g *groupInfo, info *redis.XInfoStream) {
 	last, err := parseID(info.LastGeneratedID)
+	if err == nil && info.EntriesAdded == 0 && info.Length == 0 && last == (entryID{}) {
+		s.group.counted = true // a stream nothing was ever added to: every loss from here on is ours to report
+		return
+	}
 	if info.EntriesAdded == 0 || g.entriesRead < 0 || err != nil {
 		return // before Redis 7.0, or the server lost count
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/edr-bridge/edr-bridge/bridge"
 	"github.com/edr-bridge/edr-bridge/bridge/store"
 	"github.com/edr-bridge/edr-bridge/ksc"
+	"github.com/edr-bridge/edr-bridge/localagent"
 )
 
 // preview is what --dry-run shows of one order.
@@ -109,6 +110,9 @@ func (w *wiring) preview(ctx context.Context, o bridge.Order) (preview, error) {
 		return refuse(v)
 	}
 	if name == bridge.ExecutorLocal {
+		if !localagent.Supports(o.Task.Kind()) {
+			return refuse(bridge.Verdict{State: bridge.StateRefused, Reason: bridge.ReasonUnsupported, Detail: "the local agent does not carry out " + string(o.Task.Kind()) + " here"})
+		}
 		p.Detail = fmt.Sprintf("the local agent would run %s on this machine", o.Task.Kind())
 		return p, nil
 	}

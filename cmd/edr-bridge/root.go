@@ -228,7 +228,10 @@ func (a *app) say(format string, args ...any) {
 }
 
 // logger writes to stderr: text with colours on a terminal, JSON lines otherwise.
-func (a *app) logger(def slog.Level) *slog.Logger {
+func (a *app) logger(def slog.Level) *slog.Logger { return a.loggerAs(def, "auto") }
+
+// loggerAs is logger in a format of log.format.
+func (a *app) loggerAs(def slog.Level, format string) *slog.Logger {
 	level := def
 	if a.verbose {
 		level = slog.LevelDebug
@@ -236,9 +239,10 @@ func (a *app) logger(def slog.Level) *slog.Logger {
 	if a.quiet {
 		level = slog.LevelError
 	}
-	if isTerminal(a.std.err) {
+	terminal := isTerminal(a.std.err)
+	if format == "text" || format != "json" && terminal {
 		_, plain := a.env("NO_COLOR")
-		return slog.New(tint.NewTextHandler(a.std.err, &tint.Options{Level: level, NoColor: a.noColor || plain}))
+		return slog.New(tint.NewTextHandler(a.std.err, &tint.Options{Level: level, NoColor: a.noColor || plain || !terminal}))
 	}
 	return slog.New(slog.NewJSONHandler(jsonWriter{a.std.err}, &slog.HandlerOptions{Level: level}))
 }

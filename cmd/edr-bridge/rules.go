@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"os/signal"
+	"slices"
 	"sync/atomic"
 	"syscall"
 
@@ -109,4 +110,13 @@ func (w *wiring) otherwiseChanged(set *configs.Settings) bool {
 	}
 	is, err := after.Digest()
 	return err != nil || was != is
+}
+
+// warnOfOpenIsolations says at every start what `for` does not do: nothing releases a host by itself.
+func (w *wiring) warnOfOpenIsolations(rules *liveRules) {
+	for _, r := range rules.current.Load().Rules() {
+		if r.Mode == bridge.ModeEnforce && slices.Contains(r.Tasks, bridge.KindIsolateHost) {
+			w.log.Warn("isolations of this rule do not end by themselves: release hosts with `edr-bridge send --task isolateHost --off`", "rule", r.Name)
+		}
+	}
 }

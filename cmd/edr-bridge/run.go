@@ -97,6 +97,7 @@ func (w *wiring) serve(ctx context.Context, watch func(bridge.Store) bridge.Stor
 // runParts starts everything and stops it in reverse: first the pipeline, which drains, then the sources,
 // which still have to acknowledge what it settled.
 func (w *wiring) runParts(ctx context.Context, st *store.Store, pipe *bridge.Pipeline, rules *liveRules, feeds []feed) error {
+	w.warnOfOpenIsolations(rules)
 	if err := st.Note(ctx, bridge.Note{What: bridge.NoteStart, Actor: actor(), Detail: "version " + version()}); err != nil {
 		return fmt.Errorf("record start: %w", err)
 	}
@@ -242,6 +243,15 @@ func (w *wiring) takeUpHeld(ctx context.Context, st *store.Store, pipe *bridge.P
 		page = next
 		queued := orders[:0]
 		for _, o := range orders {
+			if by, err := releasedBy(ctx, st, o); err != nil {
+				return false
+			} else if by != "" {
+				o.State, o.Reason, o.Detail, o.Updated = bridge.StateCancelled, bridge.ReasonNone, "the host was released meanwhile by "+by, time.Now().UTC()
+				if _, err := st.Move(ctx, o, bridge.StateHeld); err != nil {
+					w.log.Warn("held isolation was not cancelled", "order", o.ID, "err", err)
+				}
+				continue
+			}
 			o.State, o.Reason, o.Detail, o.Updated = bridge.StateQueued, bridge.ReasonNone, "resumed", time.Now().UTC()
 			moved, err := st.Move(ctx, o, bridge.StateHeld)
 			if err != nil {
@@ -253,4 +263,23 @@ func (w *wiring) takeUpHeld(ctx context.Context, st *store.Store, pipe *bridge.P
 			return false
 		}
 	}
+}
+
+// releasedBy returns the id of a release that was sent for the host of a held isolation after it: the newer intent wins.
+func releasedBy(ctx context.Context, st *store.Store, o bridge.Order) (string, error) {
+	iso, ok := o.Task.(bridge.IsolateHost)
+	if !ok || iso.Action != bridge.IsolationOn {
+		return "", nil
+	}
+	later, err := st.Orders(ctx, store.Filter{Host: o.Host, Task: bridge.KindIsolateHost, Since: o.Created, Limit: pageSize})
+	if err != nil {
+		return "", err
+	}
+	for _, l := range later {
+		passed := l.State.Pending() || l.State == bridge.StateAccepted || l.State == bridge.StateDone || l.State == bridge.StateUnknown
+		if passed && bridge.IsRelease(l.Task) && l.Created.After(o.Created) {
+			return l.ID, nil
+		}
+	}
+	return "", nil
 }

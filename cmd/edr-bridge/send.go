@@ -18,6 +18,9 @@ import (
 	"github.com/edr-bridge/edr-bridge/bridge/store"
 )
 
+// maxReason is how many characters of --reason are kept.
+const maxReason = 200
+
 // sendRequest is what the flags of send ask for.
 type sendRequest struct {
 	task    string
@@ -278,7 +281,7 @@ func (r *sendRequest) orders(w *wiring, task bridge.Task) ([]bridge.Order, error
 	var orders []bridge.Order
 	for _, host := range hosts {
 		o := bridge.Order{
-			Host: host, Task: task, Mode: bridge.ModeEnforce, Via: via, For: r.period, Actor: actor(), Detail: r.reason,
+			Host: host, Task: task, Mode: bridge.ModeEnforce, Via: via, For: r.period, Actor: r.actor(),
 			Subject: bridge.Process{PID: r.pid},
 		}
 		nonce := r.ref
@@ -291,6 +294,16 @@ func (r *sendRequest) orders(w *wiring, task bridge.Task) ([]bridge.Order, error
 		orders = append(orders, o)
 	}
 	return orders, nil
+}
+
+// actor names who sends and why, as it stands in the audit record.
+func (r *sendRequest) actor() string {
+	who := actor()
+	if r.reason == "" {
+		return who
+	}
+	why := []rune(r.reason)
+	return who + " (" + string(why[:min(len(why), maxReason)]) + ")"
 }
 
 // expandHosts reads @FILE and refuses what is no name: there are no wildcard targets.

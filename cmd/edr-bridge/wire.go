@@ -51,7 +51,7 @@ func (a *app) openServing() (*wiring, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &wiring{app: a, set: set, vendor: vendor, log: a.logger(logLevel(set)), self: identity(), hold: &bridge.HoldSwitch{}}, nil
+	return &wiring{app: a, set: set, vendor: vendor, log: a.loggerAs(logLevel(set), set.Log.Format), self: identity(), hold: &bridge.HoldSwitch{}}, nil
 }
 
 // settings reads the settings file and, ranking below it, the connection variables of the vendor's scripts.
