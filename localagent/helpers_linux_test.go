@@ -109,11 +109,17 @@ func (v *victim) dead() bool { return readable(v.fd) }
 // start runs a child; it is ended and collected with the test.
 func start(t testing.TB, cmd *exec.Cmd) *victim {
 	t.Helper()
+	if cmd.SysProcAttr == nil {
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // so that what the child starts ends with the test as well
+	}
 	if err := cmd.Start(); err != nil {
 		t.Fatalf("start %s: %v", cmd.Path, err)
 	}
 	v := &victim{cmd: cmd, pid: cmd.Process.Pid, fd: -1}
 	t.Cleanup(func() {
+		if cmd.SysProcAttr.Setpgid {
+			_ = unix.Kill(-v.pid, unix.SIGKILL)
+		}
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 		if v.fd >= 0 {
