@@ -131,7 +131,10 @@ func mustDial(t *testing.T, f *far, addr string) net.Conn {
 	var c net.Conn
 	var err error
 	if f == nil {
-		c, err = net.DialTimeout("tcp", addr, 2*time.Second)
+		// A fresh link may lose the first packets, and neighbours and connections are asked again after a second each.
+		for try := 0; try == 0 || err != nil && try < 5; try++ {
+			c, err = net.DialTimeout("tcp", addr, 2*time.Second)
+		}
 	} else {
 		// A plain dial of one address stays on the thread.
 		f.do(func() { c, err = net.DialTCP("tcp", nil, tcpAddr(addr)) })

@@ -22,7 +22,7 @@ func TestKeyctlKeepsSecretsInBothScopes(t *testing.T) {
 		// A session keyring belongs to a thread; a process has one for all its threads when it was started with it, as
 		// services are. The thread is not unlocked: it ends with this goroutine.
 		runtime.LockOSThread()
-		if _, err := unix.KeyctlJoinSessionKeyring(""); err != nil {
+		if _, err := unix.KeyctlJoinSessionKeyring("edr-bridge-test"); err != nil {
 			t.Skipf("the kernel does not allow keyctl here: %v", err)
 		}
 		if out, err := rerun(t, t.Name(), append(os.Environ(), inside+"=1")...).CombinedOutput(); err != nil {
