@@ -183,7 +183,7 @@ func FuzzCheckPath(f *testing.F) {
 			}
 			return
 		}
-		windows := len(path) > 1 && path[1] == ':'
+		windows := len(path) > 1 && path[1] == ':' && path[0] != '/'
 		switch {
 		case !windows && path[0] != '/':
 			t.Fatalf("%q is taken, but not absolute", path)
