@@ -37,7 +37,7 @@ func verdict(t *testing.T, p *bridge.Protect, o bridge.Order, want bridge.Reason
 	return text
 }
 
-func TestProtectedHostsAreRefusedByEveryNameTheyHave(t *testing.T) {
+func TestA5ProtectedHostsAreRefusedByEveryNameTheyHave(t *testing.T) {
 	t.Parallel()
 	p := newProtect(t, bridge.ProtectConfig{Hosts: entries("dc*", "ksc01.corp.example", "10.0.5.0/24", "192.0.2.1", "2001:db8::/64", "*.dmz.example", "172.16.9.*", "vip?.corp.example")})
 	for name, c := range map[string]struct {

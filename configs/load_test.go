@@ -112,7 +112,7 @@ func TestAtNamesFileAndLine(t *testing.T) {
 	}
 }
 
-func TestMistakesAreReportedTogetherWithTheirPlaces(t *testing.T) {
+func TestF35MistakesAreReportedTogetherWithTheirPlaces(t *testing.T) {
 	t.Parallel()
 	_, err := load(t, `version: 1
 mode: enforced

@@ -274,7 +274,7 @@ func TestBlockAddressMendsATableSomebodyDamaged(t *testing.T) {
 	}
 }
 
-func TestBlockAddressTakesBackWhatDoesNotReadBack(t *testing.T) {
+func TestF39BlockAddressTakesBackWhatDoesNotReadBack(t *testing.T) {
 	if !inside(t, unix.CLONE_NEWNET) {
 		return
 	}

@@ -13,7 +13,7 @@ import (
 	"github.com/edr-bridge/edr-bridge/bridge"
 )
 
-func TestAReusedPIDIsNeverSignalled(t *testing.T) {
+func TestF41AReusedPIDIsNeverSignalled(t *testing.T) {
 	if !inside(t, unix.CLONE_NEWPID|unix.CLONE_NEWNS) {
 		return
 	}

@@ -186,7 +186,7 @@ func TestTerminateFindsScriptsByTheirPath(t *testing.T) {
 	}
 }
 
-func TestTerminateEndsProcessesThatIgnoreSIGTERM(t *testing.T) {
+func TestF42TerminateEndsProcessesThatIgnoreSIGTERM(t *testing.T) {
 	t.Parallel()
 	for name, grace := range map[string]time.Duration{"at once": 0, "after a grace": 50 * time.Millisecond} {
 		t.Run(name, func(t *testing.T) {
@@ -320,7 +320,7 @@ func TestTerminateRefusesOrdersWhoseDigestDoesNotFitTheSubject(t *testing.T) {
 	}
 }
 
-func TestTerminateRefusesNumbersThatAreNoProcess(t *testing.T) {
+func TestI3TerminateRefusesNumbersThatAreNoProcess(t *testing.T) {
 	t.Parallel()
 	a := newAgent(t)
 	for name, pid := range map[string]int{"beyond pid_max": maxPID - 1, "beyond every pid_max": maxPID + 1, "far beyond": 1 << 40} {

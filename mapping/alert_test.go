@@ -330,7 +330,7 @@ rules:
 	}
 }
 
-func TestHostsThatNameNoOtherMachineAreRefused(t *testing.T) {
+func TestI7HostsThatNameNoOtherMachineAreRefused(t *testing.T) {
 	t.Parallel()
 	m := newMapping(t, "generic", "", everyAlert)
 	for host, ok := range map[string]bool{

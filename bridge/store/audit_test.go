@@ -71,7 +71,7 @@ func tamper(t *testing.T, s *Store, sql ...string) {
 	}
 }
 
-func TestVerifyNamesTheFirstBadRecord(t *testing.T) {
+func TestA11VerifyNamesTheFirstBadRecord(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
 		sql  []string
@@ -199,7 +199,7 @@ func TestCheckFindsAnOrderChangedBehindTheAudit(t *testing.T) {
 	}
 }
 
-func TestCheckFindsAFlippedByte(t *testing.T) {
+func TestF29CheckFindsAFlippedByte(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	s := openTest(t, Config{Dir: dir})

@@ -147,8 +147,8 @@ func states(t *testing.T, s *Store) map[string]bridge.State {
 	return out
 }
 
-// TestTornLogOpensToItsLastWholeCommit stands for a loss of power: the log ends or turns to zeros or rubbish anywhere.
-func TestTornLogOpensToItsLastWholeCommit(t *testing.T) {
+// TestF28TornLogOpensToItsLastWholeCommit stands for a loss of power: the log ends or turns to zeros or rubbish anywhere.
+func TestF28TornLogOpensToItsLastWholeCommit(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	crash(t, dir, 15*time.Millisecond)

@@ -27,7 +27,7 @@ func smallDisk(t *testing.T) string {
 	return dir
 }
 
-func TestFullDiskAcknowledgesNothingAndRecovers(t *testing.T) {
+func TestF30FullDiskAcknowledgesNothingAndRecovers(t *testing.T) {
 	t.Parallel()
 	dir := smallDisk(t)
 	ballast := filepath.Join(dir, "ballast")

@@ -56,7 +56,7 @@ func bodyDigest(body string) []byte {
 	return sum[:]
 }
 
-func TestSameAlertTenThousandTimesIsOneOrder(t *testing.T) {
+func TestI12SameAlertTenThousandTimesIsOneOrder(t *testing.T) {
 	t.Parallel()
 	s := openTest(t, Config{})
 	states, known := flood(t, s, floods, func(int) bridge.Order { return bridgetest.NewOrder(t, "a", "ws01") })

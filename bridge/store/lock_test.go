@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-func TestSecondBridgeIsRefused(t *testing.T) {
+func TestF36SecondBridgeIsRefused(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	first, second := openTest(t, Config{Dir: dir}), openTest(t, Config{Dir: dir})

@@ -10,7 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-func TestPrintableShowsWhatWouldMoveTheCursor(t *testing.T) {
+func TestA7PrintableShowsWhatWouldMoveTheCursor(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct{ in, want string }{
 		"plain":              {"WS-014 – größer 日本", "WS-014 – größer 日本"},

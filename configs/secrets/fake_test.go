@@ -93,7 +93,7 @@ func fakeStore(t *testing.T, ring *fakeRing) *Store {
 	return s
 }
 
-func TestHangingBackEndEndsAtTheDeadlineAndCostsOneGoroutine(t *testing.T) {
+func TestF37HangingBackEndEndsAtTheDeadlineAndCostsOneGoroutine(t *testing.T) {
 	// Not parallel: it counts goroutines.
 	synctest.Test(t, func(t *testing.T) {
 		hang := make(chan struct{})

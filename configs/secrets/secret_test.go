@@ -24,7 +24,7 @@ type holder struct {
 	Ptr    *Secret
 }
 
-func TestSecretIsPrintedByNothing(t *testing.T) {
+func TestA10SecretIsPrintedByNothing(t *testing.T) {
 	t.Parallel()
 	s := NewSecret([]byte(canary))
 	h := holder{Name: "x", Secret: s, hidden: s, List: []Secret{s}, Map: map[string]Secret{"k": s}, Ptr: &s}

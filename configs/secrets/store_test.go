@@ -182,7 +182,7 @@ func TestReadIsRepeatedWhileAnotherProgramReplacesTheFile(t *testing.T) {
 	}
 }
 
-func TestWrongPassphraseAndDamageAreLocked(t *testing.T) {
+func TestF38WrongPassphraseAndDamageAreLocked(t *testing.T) {
 	t.Parallel()
 	s := fileStore(t, nil)
 	if err := s.Set(t.Context(), "ksc/password", NewSecret([]byte(canary))); err != nil {
