@@ -147,7 +147,8 @@ func printableLines(s string) string {
 }
 
 func hidden(r rune) bool {
-	return r == unicode.ReplacementChar || (r != '\n' && unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp))
+	// What no table knows may mean something to the terminal: only what is known to be seen passes.
+	return r == unicode.ReplacementChar || r != '\n' && !unicode.IsGraphic(r)
 }
 
 func isTerminal(stream any) bool {

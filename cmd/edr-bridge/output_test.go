@@ -39,7 +39,7 @@ func TestA7PrintableShowsWhatWouldMoveTheCursor(t *testing.T) {
 }
 
 func FuzzPrintableIsOneSafeLine(f *testing.F) {
-	for _, s := range []string{"", "a", "\x1b[31m", "\u202e", "a\nb", "\xff\xfe", "\U000e0001", "\u2028"} {
+	for _, s := range []string{"", "a", "\x1b[31m", "\u202e", "a\nb", "\xff\xfe", "\U000e0001", "\U000e0000", "\u2028"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
