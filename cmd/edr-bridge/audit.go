@@ -102,15 +102,11 @@ func (a *app) auditShowCommand() *cobra.Command {
 			if since > 0 {
 				f.Since = time.Now().Add(-since)
 			}
-			w, err := a.open()
+			st, done, err := a.openState(cmd.Context())
 			if err != nil {
 				return err
 			}
-			defer w.close()
-			st, err := w.openStore(cmd.Context(), store.OwnerSend)
-			if err != nil {
-				return err
-			}
+			defer done()
 			if f.Order != "" {
 				o, err := st.Order(cmd.Context(), f.Order)
 				if err != nil {
@@ -157,15 +153,11 @@ A cut tail is only found with --anchor: the head that an earlier verify printed 
 				}
 				known = &parsed
 			}
-			w, err := a.open()
+			st, done, err := a.openState(cmd.Context())
 			if err != nil {
 				return err
 			}
-			defer w.close()
-			st, err := w.openStore(cmd.Context(), store.OwnerSend)
-			if err != nil {
-				return err
-			}
+			defer done()
 			report, err := st.VerifyAudit(cmd.Context(), known)
 			if err != nil {
 				return err

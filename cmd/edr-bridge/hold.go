@@ -8,7 +8,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/edr-bridge/edr-bridge/bridge"
-	"github.com/edr-bridge/edr-bridge/bridge/store"
 )
 
 func (a *app) holdCommand() *cobra.Command {
@@ -37,15 +36,11 @@ func (a *app) switchCommand(active bool, cmd *cobra.Command) *cobra.Command {
 		if reason == "" {
 			return usagef("--reason is required: it stands in the audit record")
 		}
-		w, err := a.open()
+		st, done, err := a.openState(cmd.Context())
 		if err != nil {
 			return err
 		}
-		defer w.close()
-		st, err := w.openStore(cmd.Context(), store.OwnerSend)
-		if err != nil {
-			return err
-		}
+		defer done()
 		before, err := st.Hold(cmd.Context())
 		if err != nil {
 			return err

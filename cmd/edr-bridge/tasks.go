@@ -108,15 +108,11 @@ func (a *app) tasksListCommand() *cobra.Command {
 			if err := parseListFilter(&f, state, task, since); err != nil {
 				return err
 			}
-			w, err := a.open()
+			st, done, err := a.openState(cmd.Context())
 			if err != nil {
 				return err
 			}
-			defer w.close()
-			st, err := w.openStore(cmd.Context(), store.OwnerSend)
-			if err != nil {
-				return err
-			}
+			defer done()
 			orders, err := st.Orders(cmd.Context(), f)
 			if err != nil {
 				return err
@@ -192,15 +188,11 @@ func (a *app) tasksShowCommand() *cobra.Command {
 		Short: "Show one order and its audit records",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			w, err := a.open()
+			st, done, err := a.openState(cmd.Context())
 			if err != nil {
 				return err
 			}
-			defer w.close()
-			st, err := w.openStore(cmd.Context(), store.OwnerSend)
-			if err != nil {
-				return err
-			}
+			defer done()
 			o, err := st.Order(cmd.Context(), args[0])
 			if errors.Is(err, store.ErrNotFound) || errors.Is(err, store.ErrAmbiguous) {
 				return fail(exitNotFound, "order.not_found", err, "edr-bridge tasks list")

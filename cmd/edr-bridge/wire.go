@@ -118,6 +118,19 @@ func (w *wiring) openStore(ctx context.Context, owner string) (*store.Store, err
 	return st, w.loadHold(ctx)
 }
 
+// openState opens the store for a verb that needs nothing else; done closes what was opened.
+func (a *app) openState(ctx context.Context) (st *store.Store, done func(), err error) {
+	w, err := a.open()
+	if err != nil {
+		return nil, nil, err
+	}
+	if st, err = w.openStore(ctx, store.OwnerSend); err != nil {
+		w.close()
+		return nil, nil, err
+	}
+	return st, w.close, nil
+}
+
 func (w *wiring) loadHold(ctx context.Context) error {
 	h, err := w.store.Hold(ctx)
 	if err != nil {
