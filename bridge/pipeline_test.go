@@ -332,6 +332,24 @@ func TestRedeliveryIsAcknowledgedAndNotExecuted(t *testing.T) {
 	}
 }
 
+func TestRedeliveryDuringTheEffectIsNotExecutedASecondTime(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ksc := &script{execute: func(context.Context, bridge.Order, int) (bridge.Receipt, error) {
+			time.Sleep(time.Second) // the second delivery is admitted meanwhile
+			return bridge.Receipt{State: bridge.StateAccepted}, nil
+		}}
+		b := newBench(t, ordersByAlert{"a1": {kill("o1", "WS-1")}}, bridge.Router{KSC: ksc}, nil)
+		q := b.feed(t, "a1", "a1")
+		if err := errors.Join(<-q.settled, <-q.settled); err != nil {
+			t.Errorf("settled with %v", err)
+		}
+		if got := ksc.asked(); got != "[o1]" {
+			t.Errorf("executed %s, want once", got)
+		}
+	})
+}
+
 func TestF16OrdersWaitWhileKSCIsUnreachableAndGoOutInOrder(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
