@@ -77,8 +77,10 @@ func TestGuardAdmits(t *testing.T) {
 			bridge.StateRefused, bridge.ReasonProtectedHost, "dc*",
 		},
 		"A5 the bridge's own host": {bridge.ModeEnforce, order(func(o *bridge.Order) { o.Host = "10.1.2.3" }), bridge.StateRefused, bridge.ReasonProtectedHost, "bridge"},
-		"A5 the bridge's own host by its GUID": {bridge.ModeEnforce, order(func(o *bridge.Order) { o.Intent.Names = []string{"SOC01"} }),
-			bridge.StateRefused, bridge.ReasonProtectedHost, "bridge"},
+		"A5 the bridge's own host by its GUID": {
+			bridge.ModeEnforce, order(func(o *bridge.Order) { o.Intent.Names = []string{"SOC01"} }),
+			bridge.StateRefused, bridge.ReasonProtectedHost, "bridge",
+		},
 		"A5 a GUID whose name is protected": {
 			bridge.ModeEnforce, order(func(o *bridge.Order) { o.Intent.Names = []string{"dc02"} }),
 			bridge.StateRefused, bridge.ReasonProtectedHost, "dc02",

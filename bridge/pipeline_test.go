@@ -445,7 +445,11 @@ func TestF17AmbiguousEndIsSearchedBeforeAnythingIsResent(t *testing.T) {
 					return bridge.Receipt{State: bridge.StateAccepted, Ref: "1"}, look == tc.found, nil
 				}
 				b := newBench(t, ordersByAlert{"a1": {kill("o1", "WS-1")}}, bridge.Router{KSC: ksc}, nil)
+				start := time.Now()
 				b.feed(t, "a1")
+				if waited, want := time.Since(start), time.Duration(ksc.looks)*45*time.Second; waited != want {
+					t.Errorf("%d looks took %s, want the settle time before each: %s", ksc.looks, waited, want)
+				}
 				if ksc.asked() != tc.calls {
 					t.Errorf("calls %s, want %s", ksc.asked(), tc.calls)
 				}

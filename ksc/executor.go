@@ -23,9 +23,6 @@ type ExecutorConfig struct {
 	Client *Client
 	// HostCacheTTL is how long a host name is not asked about again; 0 = 10 min.
 	HostCacheTTL time.Duration
-	// SettleTime makes Reconcile search a second time after this pause before it says that an incident is not
-	// there; 0 = it searches once, and its caller does the waiting.
-	SettleTime time.Duration
 	// Now is the clock; nil = time.Now. Logger gets details at Debug; nil = nothing.
 	Now    func() time.Time
 	Logger *slog.Logger
@@ -35,7 +32,6 @@ type ExecutorConfig struct {
 type Executor struct {
 	client *Client
 	hosts  *hostCache
-	settle time.Duration
 	now    func() time.Time
 	log    *slog.Logger
 }
@@ -51,8 +47,8 @@ func NewExecutor(cfg ExecutorConfig) (*Executor, error) {
 	if cfg.Client == nil {
 		return nil, errors.New("ksc executor: client is required")
 	}
-	if cfg.HostCacheTTL < 0 || cfg.SettleTime < 0 {
-		return nil, errors.New("ksc executor: durations must not be negative")
+	if cfg.HostCacheTTL < 0 {
+		return nil, errors.New("ksc executor: host_cache_ttl: must not be negative")
 	}
 	if cfg.HostCacheTTL == 0 {
 		cfg.HostCacheTTL = defaultHostCacheTTL
@@ -64,7 +60,7 @@ func NewExecutor(cfg ExecutorConfig) (*Executor, error) {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	return &Executor{
-		client: cfg.Client, hosts: newHostCache(cfg.HostCacheTTL, cfg.Now), settle: cfg.SettleTime, now: cfg.Now, log: cfg.Logger,
+		client: cfg.Client, hosts: newHostCache(cfg.HostCacheTTL, cfg.Now), now: cfg.Now, log: cfg.Logger,
 	}, nil
 }
 

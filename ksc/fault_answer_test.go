@@ -167,24 +167,22 @@ func TestF26SearchThatFailsNeverSaysNotFound(t *testing.T) {
 	})
 }
 
-func TestF26SearchSettlesBeforeItSaysNotFound(t *testing.T) {
+func TestF26RequestThatArrivesLateIsFoundByTheNextSearch(t *testing.T) {
 	t.Parallel()
 	s := startMock(t)
 	c := newClient(t, s)
-	late := newExecutor(t, c)
-	e := newExecutor(t, c, func(cfg *ksc.ExecutorConfig) { cfg.SettleTime = 400 * time.Millisecond })
+	e := newExecutor(t, c)
 	o := isolate(t, 0)
-	done := make(chan error, 1)
-	go func() {
-		for s.Requests()["ChunkAccessor.Release"] == 0 && t.Context().Err() == nil {
-			time.Sleep(time.Millisecond)
-		}
-		_, err := late.Execute(t.Context(), o) // the first request arrives late
-		done <- err
-	}()
+	if r, found, err := e.Reconcile(t.Context(), o); err != nil || found {
+		t.Fatalf("before it arrived: found %v %+v, %v", found, r, err)
+	}
+	first, err := newExecutor(t, c).Execute(t.Context(), o) // the first request arrives late
+	if err != nil {
+		t.Fatal(err)
+	}
 	r, found, err := e.Reconcile(t.Context(), o)
-	if lerr := <-done; lerr != nil || err != nil || !found || r.Ref == "" {
-		t.Fatalf("found %v %+v, %v, %v", found, r, err, lerr)
+	if err != nil || !found || r.Ref != first.Ref {
+		t.Fatalf("found %v %+v, %v; want incident %s", found, r, err, first.Ref)
 	}
 	if n := s.Requests()[findIncidents]; n != 2 {
 		t.Errorf("%d searches, want 2", n)

@@ -15,7 +15,8 @@ const maxSearched = 1000
 
 // Reconcile looks for the incident of an order whose AddIncident brought no clear answer: same host, the second we
 // chose, equal body. Found, it is adopted and completed like in Execute; several are one effect too many, so the lowest
-// id is adopted and the receipt names the others.
+// id is adopted and the receipt names the others. It searches once: how long to wait before a miss counts is its
+// caller's to know.
 //
 // The classes of its errors speak about the search: Retry, search again; Unknown, the server's answer does not allow to tell.
 // They are never Permanent or Unreachable, because those would say that the order was not carried out.
@@ -24,11 +25,6 @@ func (e *Executor) Reconcile(ctx context.Context, o bridge.Order) (r bridge.Rece
 		return bridge.Receipt{}, false, e.unsure(o, err)
 	}
 	ids, err := e.search(ctx, o.Intent)
-	if err == nil && len(ids) == 0 && e.settle > 0 {
-		if err = pause(ctx, e.settle); err == nil {
-			ids, err = e.search(ctx, o.Intent)
-		}
-	}
 	if err != nil {
 		return bridge.Receipt{}, false, e.unsure(o, err)
 	}
@@ -112,15 +108,4 @@ func (e *Executor) unsure(o bridge.Order, err error) *bridge.ExecError {
 		out.Class = bridge.Retry
 	}
 	return out
-}
-
-func pause(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
 }
