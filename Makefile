@@ -3,10 +3,8 @@ GO      ?= go
 LINT    := $(GO) tool -modfile=tools/go.mod golangci-lint
 FUZZ    ?= 20000x
 PKG     ?= ./...
-KILLS   ?= 100
-ALERTS  ?= 3000
 
-.PHONY: build check lint test live fuzz bench chaos golden
+.PHONY: build check lint test live fuzz bench chaos soak storm golden
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w" -o bin/edr-bridge ./cmd/edr-bridge
 check: lint
@@ -23,7 +21,13 @@ fuzz:
 	./.ci/fuzz $(FUZZ)
 bench:
 	$(GO) run ./bench
-chaos:
+chaos: KILLS ?= 200
+chaos: ALERTS ?= 5000
+soak: KILLS ?= 5000
+soak: ALERTS ?= 100000
+chaos soak:
 	$(GO) run ./chaos -kills $(KILLS) -alerts $(ALERTS)
+storm:
+	$(GO) run ./chaos -storm
 golden:
 	$(GO) test ./bridge ./configs ./mapping ./ksc ./cmd/edr-bridge -update

@@ -3,6 +3,7 @@ package bridge
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -29,6 +30,10 @@ type GuardConfig struct {
 	MaxAgeOf          map[Kind]time.Duration
 	// Approve lists the tasks of rules that always wait for a person. Nil = startProcess and deleteFile.
 	Approve []Kind
+	// FourEyes lets those tasks wait for a second person when one enters them by hand.
+	FourEyes bool
+	// Hours are when rules may act; a task no entry is about may be sent at any time.
+	Hours []Hours
 	// At gives the place of a setting ("edr-bridge.yaml:6") for its path ("mode"); nil = no places.
 	At func(setting string) string
 	// Now is the clock; nil = time.Now.
@@ -43,6 +48,8 @@ type Guard struct {
 const (
 	defaultMaxAge    = 15 * time.Minute
 	defaultMaxAgePID = time.Minute
+	// releaseAge is how long a release may wait for its executor: an isolated host is never better left alone.
+	releaseAge = 24 * time.Hour
 	// clockSkew is how far in the future an alert may lie; clocks of sensors are never exact.
 	clockSkew = 5 * time.Minute
 )
@@ -76,6 +83,17 @@ func (g *Guard) Deadline(o Order) time.Time {
 	if from.IsZero() {
 		from = o.Created
 	}
+	return g.DeadlineFrom(o, from)
+}
+
+// DeadlineFrom is Deadline for an order whose age counts from the given moment, such as that of its approval.
+func (g *Guard) DeadlineFrom(o Order, from time.Time) time.Time {
+	if o.Task == nil {
+		return from
+	}
+	if IsRelease(o.Task) && o.AlertID == "" {
+		return from.Add(releaseAge)
+	}
 	return from.Add(g.maxAge(o))
 }
 
@@ -102,8 +120,19 @@ func (g *Guard) Admit(o Order) Verdict {
 	if v := g.age(o); v.State != StateQueued {
 		return v
 	}
+	if v := g.permission(o); v.State != StateQueued {
+		return v
+	}
+	return g.hold(o)
+}
+
+// permission judges how far rules and people may go: mode, tasks that need a person, hours.
+func (g *Guard) permission(o Order) Verdict {
 	if o.Rule == "" {
-		return g.hold(o)
+		if g.cfg.FourEyes && o.Actor != ActorLease && g.needsPerson(o) && o.Approval.By == "" {
+			return Verdict{StateHeld, ReasonApproval, place(string(o.Task.Kind())+" waits for a second person", g.cfg.At("approvals.four_eyes"))}
+		}
+		return g.approved(o)
 	}
 	mode := o.Mode.Under(g.cfg.Ceiling)
 	switch mode {
@@ -115,21 +144,71 @@ func (g *Guard) Admit(o Order) Verdict {
 			where = g.cfg.At("mode")
 		}
 		return Verdict{StateShadow, ReasonMode, place("mode shadow", where)}
-	case ModeApprove:
-		return Verdict{StateHeld, ReasonApproval, place("mode approve", o.At)}
-	case ModeEnforce:
+	case ModeApprove, ModeEnforce:
 	default:
 		return Verdict{StateRefused, ReasonMode, fmt.Sprintf("unknown mode %q", mode)}
 	}
-	if slices.Contains(g.cfg.Approve, o.Task.Kind()) {
-		return Verdict{StateHeld, ReasonApproval, fmt.Sprintf("%s always waits for a person", o.Task.Kind())}
+	if o.Approval.By != "" {
+		return g.approved(o)
 	}
-	return g.hold(o)
+	if mode == ModeApprove {
+		where := o.At
+		if g.cfg.Ceiling.rank() <= mode.rank() && o.Mode.rank() > mode.rank() {
+			where = g.cfg.At("mode")
+		}
+		return Verdict{StateHeld, ReasonApproval, place("mode approve", where)}
+	}
+	if g.needsPerson(o) {
+		return Verdict{StateHeld, ReasonApproval, place(string(o.Task.Kind())+" always waits for a person", g.cfg.At("approvals.tasks"))}
+	}
+	return g.hours(o)
 }
 
-// Begin judges an order again when its intent is fixed and the names of its host are known.
+func (g *Guard) needsPerson(o Order) bool { return slices.Contains(g.cfg.Approve, o.Task.Kind()) }
+
+// approved makes sure that what a person agreed to is what would be sent.
+func (g *Guard) approved(o Order) Verdict {
+	if o.Approval.By == "" {
+		return Verdict{State: StateQueued}
+	}
+	if digest, err := o.Digest(); err != nil || digest != o.Approval.Digest {
+		return Verdict{StateRefused, ReasonApproval, "what " + o.Approval.By + " approved is not what would be sent"}
+	}
+	return Verdict{State: StateQueued}
+}
+
+// hours lets rules act only while somebody is there, where the settings say so.
+func (g *Guard) hours(o Order) Verdict {
+	now, at := g.cfg.Now(), ""
+	for _, h := range g.cfg.Hours {
+		if !h.All && h.Task != o.Task.Kind() {
+			continue
+		}
+		if h.Contains(now) {
+			return Verdict{State: StateQueued}
+		}
+		if at == "" {
+			at = h.At
+		}
+	}
+	if at == "" && !slices.ContainsFunc(g.cfg.Hours, func(h Hours) bool { return h.All || h.Task == o.Task.Kind() }) {
+		return Verdict{State: StateQueued}
+	}
+	return Verdict{StateHeld, ReasonHours, place(string(o.Task.Kind())+" of a rule waits for a person at this hour", at)}
+}
+
+// Begin judges an order again when its intent is fixed and the names of its host are known. The policy may be another one
+// than at its admission: an order that waited over a restart goes by what is allowed today.
 func (g *Guard) Begin(o Order) Verdict {
 	if v := g.target(o); v.State != StateQueued {
+		return v
+	}
+	if v := g.group(o); v.State != StateQueued {
+		return v
+	}
+	if v := g.permission(o); v.State == StateShadow {
+		return Verdict{StateRefused, v.Reason, v.Detail}
+	} else if v.State != StateQueued {
 		return v
 	}
 	return g.Still(o)
@@ -154,6 +233,22 @@ func (g *Guard) target(o Order) Verdict {
 		return Verdict{StateRefused, reason, detail}
 	}
 	return Verdict{State: StateQueued}
+}
+
+// group refuses a host whose administration group should be known and is not.
+func (g *Guard) group(o Order) Verdict {
+	if o.Intent.Target == "" || IsRelease(o.Task) || g.knowsGroup(o) {
+		return Verdict{State: StateQueued}
+	}
+	return Verdict{StateRefused, ReasonProtectedHost, place("protect.hosts names groups, and the group of this host cannot be read", g.cfg.At("protect.hosts"))}
+}
+
+// knowsGroup reports whether the group of the host is known, or nobody goes by groups.
+func (g *Guard) knowsGroup(o Order) bool {
+	return !g.cfg.Protect.NamesGroups() || slices.ContainsFunc(o.Intent.Names, func(name string) bool {
+		path, is := strings.CutPrefix(name, GroupPrefix)
+		return is && strings.Trim(path, "/ ") != ""
+	})
 }
 
 func (g *Guard) own(o Order) bool {
@@ -182,7 +277,7 @@ func (g *Guard) age(o Order) Verdict {
 
 func (g *Guard) hold(o Order) Verdict {
 	if h := g.cfg.Hold.Get(); h.Active && !IsRelease(o.Task) {
-		return Verdict{StateHeld, ReasonHold, fmt.Sprintf("on hold since %s: %s", h.Since.UTC().Format(time.RFC3339), h.Reason)}
+		return holdVerdict(h)
 	}
 	return Verdict{State: StateQueued}
 }

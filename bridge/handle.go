@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"time"
 )
 
 // errPanicked marks what a panic inside the work on one alert left behind.
@@ -31,7 +32,7 @@ func (r *pipelineRun) reserve(ctx context.Context, mapped []Mapped) ([][]*laneIt
 	for i, m := range mapped {
 		places[i] = make([]*laneItem, len(m.Orders))
 		for j, o := range m.Orders {
-			it, err := r.box.reserve(ctx, o)
+			it, err := r.box.reserve(ctx, r, o)
 			if err != nil {
 				r.release(places)
 				return nil, err
@@ -46,8 +47,8 @@ func (r *pipelineRun) reserve(ctx context.Context, mapped []Mapped) ([][]*laneIt
 func (r *pipelineRun) release(places [][]*laneItem) {
 	for _, row := range places {
 		for _, it := range row {
-			if it != nil && it.stage == laneReserved {
-				r.spawn(r.box.decide(it, nil, false))
+			if it != nil {
+				r.spawn(r.box.giveUp(it))
 			}
 		}
 	}
@@ -63,8 +64,11 @@ func (r *pipelineRun) spawn(items []*laneItem) {
 // runItem performs an order and then whatever waited for it, the last of it on this goroutine.
 func (r *pipelineRun) runItem(it *laneItem) {
 	for it != nil {
-		r.perform(it.order, it.fresh)
+		ended := it.run.perform(it)
 		next := r.box.finish(it)
+		if it.run.hand != nil {
+			it.run.hand.ended(ended)
+		}
 		it = nil
 		if n := len(next); n > 0 {
 			r.spawn(next[:n-1])
@@ -73,27 +77,16 @@ func (r *pipelineRun) runItem(it *laneItem) {
 	}
 }
 
-// handle finishes one delivery: bad documents are recorded and dead-lettered, good ones admitted, settled
-// and performed.
-func (r *pipelineRun) handle(d Delivery, mapped []Mapped, places [][]*laneItem, err error) {
-	released := false
-	free := func() {
-		if !released {
-			released = true
-			<-r.alerts
-		}
-	}
-	defer free()
+// handle finishes one delivery: bad documents are recorded and dead-lettered, good ones admitted and settled. It returns the
+// places whose orders the caller has to run.
+func (r *pipelineRun) handle(d Delivery, mapped []Mapped, places [][]*laneItem, err error) []*laneItem {
+	defer func() { <-r.alerts }()
 	if err != nil {
 		r.reject(d, err)
-		return
+		return nil
 	}
-	run, err := r.admitPlaces(r.work, d, mapped, places)
-	if err != nil {
-		return
-	}
-	free()
-	r.runAll(run)
+	begin, _ := r.admitPlaces(r.work, d, mapped, places) // its error is logged, and told to the source
+	return begin
 }
 
 // runAll performs orders, the last one on this goroutine: one hop less for the usual single order.
@@ -104,13 +97,16 @@ func (r *pipelineRun) runAll(items []*laneItem) {
 	}
 }
 
-func (r *pipelineRun) admit(ctx context.Context, d Delivery, mapped []Mapped) error {
+// admit takes in orders that come from no source. They are performed on goroutines of their own: who admits them has other
+// things to do than to wait for KSC.
+func (r *pipelineRun) admit(ctx context.Context, orders []Order) error {
+	mapped := []Mapped{{Orders: orders}}
 	places, err := r.reserve(ctx, mapped)
 	if err != nil {
 		return err
 	}
-	begin, err := r.admitPlaces(ctx, d, mapped, places)
-	r.runAll(begin)
+	begin, err := r.admitPlaces(ctx, Delivery{}, mapped, places)
+	r.spawn(begin)
 	return err
 }
 
@@ -124,22 +120,29 @@ func (r *pipelineRun) reject(d Delivery, err error) {
 		err = fmt.Errorf("%w: %w", ErrBadAlert, err)
 	}
 	r.log.Warn("alert cannot be read, dead-lettered", "source_name", d.Alert.Source, "err", err)
-	note := Note{What: NoteDeadLetter, Source: d.Alert.Source, Count: 1, Detail: err.Error()}
-	if nerr := r.cfg.Store.Note(r.work, note); nerr != nil {
-		r.log.Error("dead letter could not be recorded, alert stays with its source", "source_name", d.Alert.Source, "err", nerr)
-		err = nerr
+	now := r.cfg.Now().UTC()
+	letter := DeadLetter{
+		ID: LetterID(d.Alert.Source, d.Alert.ID, d.Alert.Raw), Source: d.Alert.Source, Entry: d.Alert.ID, Document: d.Alert.Raw,
+		Error: err.Error(), Attempts: 1, First: now, Last: now,
+	}
+	if berr := r.cfg.Store.Bury(r.work, letter); berr != nil {
+		r.log.Error("dead letter could not be stored, alert stays with its source", "source_name", d.Alert.Source, "err", berr)
+		err = berr
 	}
 	r.giveBack(d, err)
 }
 
 // admitPlaces judges and commits the orders of one delivery, settles it, fills the reserved places and
-// returns those the caller has to run. It gives the places up on every other way out.
+// returns those the caller has to run, with an error too. It gives up the places it did not fill.
 func (r *pipelineRun) admitPlaces(ctx context.Context, d Delivery, mapped []Mapped, places [][]*laneItem) (begin []*laneItem, err error) {
+	settled := false
 	defer func() {
 		if v := recover(); v != nil {
 			err = fmt.Errorf("%w: admit alert: %v", errPanicked, v)
 			r.log.Error("alert caused a panic", "source_name", d.Alert.Source, "err", err, "stack", string(debug.Stack()))
-			r.settle(d, fmt.Errorf("%w: %w", ErrBadAlert, err))
+			if !settled {
+				r.settle(d, fmt.Errorf("%w: %w", ErrBadAlert, err))
+			}
 		}
 		if err != nil {
 			r.release(places)
@@ -162,15 +165,22 @@ func (r *pipelineRun) admitPlaces(ctx context.Context, d Delivery, mapped []Mapp
 			items = append(items, nil)
 		}
 	}
+	CrashPoint(CrashJudged)
+	started := r.cfg.Now()
 	admitted, err := r.cfg.Store.Admit(ctx, a)
 	if err != nil {
 		r.log.Error("alert could not be stored, it stays with its source", "source_name", d.Alert.Source, "err", err)
+		settled = true
 		r.settle(d, err)
 		return nil, err
 	}
+	CrashPoint(CrashAdmitted)
+	settled = true
 	r.settle(d, nil)
+	CrashPoint(CrashSettled)
+	took := r.cfg.Now().Sub(started)
 	for i, ad := range admitted {
-		r.report(ad)
+		r.report(ad, took)
 		if items[i] == nil {
 			continue
 		}
@@ -178,7 +188,13 @@ func (r *pipelineRun) admitPlaces(ctx context.Context, d Delivery, mapped []Mapp
 		if !ad.Known && ad.Order.State.Pending() {
 			next = &ad.Order
 		}
-		begin = append(begin, r.box.decide(items[i], next, true)...)
+		run, taken := r.box.decide(items[i], next, true)
+		begin = append(begin, run...)
+		if r.hand != nil && taken {
+			r.hand.began(ad.Order)
+		} else if r.hand != nil {
+			r.hand.stands(ad.Order)
+		}
 	}
 	return begin, nil
 }
@@ -226,7 +242,7 @@ func (r *pipelineRun) judge(ctx context.Context, o Order, place *laneItem) Order
 	o.State, o.Reason, o.Detail = v.State, v.Reason, v.Detail
 	switch {
 	case o.State != StateQueued:
-	case r.results != nil:
+	case r.hand != nil:
 		o = r.intendOrFail(ctx, o)
 	case r.box.idle(place):
 		o = r.intendNow(ctx, o)
@@ -248,7 +264,7 @@ func (r *pipelineRun) intendOrFail(ctx context.Context, o Order) Order {
 	}
 	reason := reasonOf(err)
 	switch {
-	case ClassOf(err) == Unreachable && r.cfg.Router.CanFallBack(o):
+	case ClassOf(err) == Unreachable && r.canFallBack(o):
 		o.Executor, o.State, o.Detail = ExecutorLocal, StateSending, "KSC unreachable, taken over by the local agent: "+causeText(err)
 	case ClassOf(err) == Permanent && reason != ReasonNone:
 		o.State, o.Reason, o.Detail = StateRefused, reason, causeText(err)
@@ -285,18 +301,24 @@ func (r *pipelineRun) intended(o Order, in Intent) Order {
 	return o
 }
 
-func (r *pipelineRun) report(ad Admitted) {
+func (r *pipelineRun) report(ad Admitted, took time.Duration) {
 	o := ad.Order
-	if r.results != nil {
-		r.mu.Lock()
-		r.results[o.ID] = o
-		r.mu.Unlock()
+	if !ad.Known {
+		r.cfg.Meter.Admitted(o, took)
 	}
 	if ad.Known {
 		r.log.Info("alert delivered again, order known", "order", o.ID, "alert", o.AlertID, "state", string(o.State))
 		return
 	}
-	if o.State.Pending() {
+	switch {
+	case o.State.Pending():
+		return
+	case o.State.Alarm():
+		r.alarm(o)
+		return
+	case ad.Asked:
+		r.log.Warn("approval wanted: edr-bridge approvals list", "order", o.ID, "alert", o.AlertID, "rule", o.Rule, "host", o.Host,
+			"task", string(o.Task.Kind()), "until", o.Due, "reason", string(o.Reason), "detail", o.Detail)
 		return
 	}
 	r.log.Info("order not carried out", "order", o.ID, "alert", o.AlertID, "rule", o.Rule, "host", o.Host,

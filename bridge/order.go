@@ -119,6 +119,13 @@ type Order struct {
 	// Dedupe is the key under which a second order within Window is a duplicate; empty = no window.
 	Dedupe string
 	Window time.Duration
+	// Strike is the key under which alerts count towards the rule's threshold (`after`); empty = no threshold.
+	Strike string
+	// StrikeCount is how many alerts with that key, this one included, it takes before the order may act: 2 to 10000,
+	// 0 without a threshold.
+	StrikeCount int
+	// StrikeWithin is the time span those alerts must come in: 1s to 24h, 0 without a threshold.
+	StrikeWithin time.Duration
 	// AlertTime is when the alert happened; zero = unknown.
 	AlertTime time.Time
 	Created   time.Time
@@ -134,7 +141,11 @@ type Order struct {
 	Intent   Intent
 	Attempts int
 	// Ref is what the executor calls it: the incident id of KSC.
-	Ref     string
+	Ref string
+	// Approval is what a person decided about it.
+	Approval Approval
+	// Due is when the order has to have left State; zero for ends.
+	Due     time.Time
 	Updated time.Time
 }
 
@@ -143,13 +154,17 @@ type Order struct {
 type Intent struct {
 	// Target is the host's id at KSC (KLHST_WKS_HOSTNAME); empty for local orders.
 	Target string
-	// Names are the other names of the host (FQDN, NetBIOS, DNS, display name, address), for the guards.
+	// Names are the other names of the host (FQDN, NetBIOS, DNS, display name, address), for the guards. A name that begins
+	// with GroupPrefix is the path of the administration group the host is in.
 	Names []string
 	// Second is the KLINCDT_ADDED the bridge chose: UTC, whole seconds, unique for Target and Body.
 	Second time.Time
 	// Body is the exact text that is sent as KLINCDT_BODY.
 	Body string
 }
+
+// GroupPrefix marks the administration group of a host among Intent.Names: "group:Managed devices/Servers".
+const GroupPrefix = "group:"
 
 // Receipt is what an executor answered.
 type Receipt struct {

@@ -26,20 +26,25 @@ const (
 // attempt is the work on one order in this process.
 type attempt struct {
 	*pipelineRun
-	o       Order
-	backoff time.Duration
-	misses  int       // clean searches in a row that did not find the effect
-	since   time.Time // when the order became undecided
-	judged  bool      // this process asked all guards about the order as it stands
+	o         Order
+	place     *laneItem
+	overtaken <-chan struct{} // closed when a release of the host waits behind this isolation; nil for other orders
+	backoff   time.Duration
+	misses    int       // clean searches in a row that did not find the effect
+	since     time.Time // when the order became undecided
+	judged    bool      // this process asked all guards about the order as it stands
+	unwanted  bool      // it was overtaken: it must not be sent any more
+	doubtful  bool      // a process that died may have done it, and nobody can look: doing it again settles it
 }
 
-// perform carries one admitted order to its end. fresh says that this process committed the intent itself a
-// moment ago; otherwise an order that is sending may have been sent by a process that died.
-func (r *pipelineRun) perform(o Order, fresh bool) {
-	a := &attempt{pipelineRun: r, o: o, backoff: retryBackoffMin, since: r.cfg.Now()}
+// perform carries the order of a place to its end. A fresh one was committed by this process a moment ago; otherwise an order
+// that is sending may have been sent by a process that died. It returns the order as it stands then.
+func (r *pipelineRun) perform(it *laneItem) Order {
+	o, fresh := it.order, it.fresh
+	a := &attempt{pipelineRun: r, o: o, place: it, overtaken: it.overtaken, backoff: retryBackoffMin, since: r.undecidedSince(o)}
 	if o.Task == nil {
 		a.unreadable()
-		return
+		return a.o
 	}
 	next := phaseBegin
 	if o.State == StateSending {
@@ -47,17 +52,13 @@ func (r *pipelineRun) perform(o Order, fresh bool) {
 		if fresh {
 			a.judged, next = true, phaseSend
 		} else if _, can := r.cfg.Router.executor(o.Executor).(Reconciler); !can && Repeatable(o.Task.Kind()) {
-			next = phaseSend
+			a.doubtful, next = true, phaseSend
 		}
 	}
 	for next != phaseStopped {
 		next = a.guarded(next)
 	}
-	if r.results != nil {
-		r.mu.Lock()
-		r.results[a.o.ID] = a.o
-		r.mu.Unlock()
-	}
+	return a.o
 }
 
 // unreadable ends an order whose task the store could not read back: nobody can tell what it was to do.
@@ -67,7 +68,7 @@ func (a *attempt) unreadable() {
 		state = StateUnknown
 	}
 	if a.move(state, ReasonInvalid, "the stored task cannot be read: "+a.o.Detail) {
-		a.log.Error("order is lost or undecided", "order", a.o.ID, "host", a.o.Host, "state", string(state))
+		a.alarm(a.o)
 	}
 }
 
@@ -103,6 +104,9 @@ func (a *attempt) begin() phase {
 	if a.quit.Err() != nil {
 		return phaseStopped
 	}
+	if a.isOvertaken() {
+		return a.giveWay()
+	}
 	if v := a.cfg.Guard.Begin(a.o); v.State != StateQueued {
 		return a.stop(v)
 	}
@@ -123,21 +127,29 @@ func (a *attempt) begin() phase {
 	if !a.move(StateSending, ReasonNone, "") {
 		return phaseStopped
 	}
-	a.judged = true
+	CrashPoint(CrashIntended)
+	a.judged, a.since = true, a.o.Updated
 	return phaseSend
 }
 
 // send performs the effect whose intent is on disk. The slot is held for the effect only: the commit of its outcome
 // is shared with many others and would keep the executor waiting.
 func (a *attempt) send() phase {
-	slot := a.slots[a.o.Executor]
+	slot, overtaken := a.slots[a.o.Executor], a.overtaken
+	if a.doubtful {
+		overtaken = nil // it may have to be undone: the release behind it does that
+	}
 	select {
 	case slot <- struct{}{}:
+	case <-overtaken:
+		return a.giveWay()
 	case <-a.quit.Done():
 		return a.requeue("shutting down")
 	}
 	receipt, verdict, err := a.effect(slot)
 	switch {
+	case verdict.State == StateCancelled:
+		return a.giveWay()
 	case verdict.State == "":
 		return a.requeue("shutting down")
 	case verdict.State != StateQueued:
@@ -149,12 +161,15 @@ func (a *attempt) send() phase {
 	}
 }
 
-// effect asks the last guards and executes; a verdict other than StateQueued means that nothing was done, the zero verdict
-// that the bridge is shutting down.
+// effect asks the last guards and executes; a verdict other than StateQueued means that nothing was done: StateCancelled
+// that a release overtook the order, the zero verdict that the bridge is shutting down.
 func (a *attempt) effect(slot <-chan struct{}) (Receipt, Verdict, error) {
 	defer func() { <-slot }()
 	if a.quit.Err() != nil {
 		return Receipt{}, Verdict{}, nil
+	}
+	if !a.doubtful && a.isOvertaken() {
+		return Receipt{}, Verdict{State: StateCancelled}, nil
 	}
 	// The last hop: between the commit and this line somebody may have pulled the hold.
 	judge := a.cfg.Guard.Still
@@ -170,7 +185,12 @@ func (a *attempt) effect(slot <-chan struct{}) (Receipt, Verdict, error) {
 		return Receipt{}, Verdict{StateRefused, ReasonNoExecutor, fmt.Sprintf("executor %q is not configured any more", a.o.Executor)}, nil
 	}
 	a.o.Attempts++
+	a.doubtful = false // from here on the executor's word counts
+	CrashPoint(CrashExecuting)
+	started := time.Now()
 	receipt, err := ex.Execute(a.work, a.o)
+	a.cfg.Meter.Executed(a.o.Executor, time.Since(started), err)
+	CrashPoint(CrashExecuted)
 	return receipt, v, err
 }
 
@@ -194,7 +214,7 @@ func (a *attempt) failed(err error) phase {
 		a.end(state, reason, causeText(err))
 		return phaseStopped
 	case Unreachable:
-		if a.o.Executor == ExecutorKSC && a.cfg.Router.CanFallBack(a.o) {
+		if a.o.Executor == ExecutorKSC && a.canFallBack(a.o) {
 			return a.fallBack(err)
 		}
 		return a.again(ReasonUnreachable, err)
@@ -221,9 +241,15 @@ func refusal(r Reason) bool {
 	}
 }
 
+// canFallBack reports whether the local executor may take over an order KSC was unreachable for: not when only KSC could
+// tell whether the host is in a protected group.
+func (r *pipelineRun) canFallBack(o Order) bool {
+	return r.cfg.Router.CanFallBack(o) && (IsRelease(o.Task) || r.cfg.Guard.knowsGroup(o))
+}
+
 // fallBack hands an order KSC never saw to the local executor.
 func (a *attempt) fallBack(err error) phase {
-	a.o.Executor, a.o.Intent = ExecutorLocal, Intent{}
+	a.o.Executor, a.o.Intent = ExecutorLocal, Intent{Names: a.o.Intent.Names}
 	if a.o.State == StateSending && !a.move(StateQueued, ReasonUnreachable, "KSC unreachable, taken over by the local agent: "+causeText(err)) {
 		return phaseStopped
 	}
@@ -236,12 +262,15 @@ func (a *attempt) again(reason Reason, err error) phase {
 		return phaseStopped
 	}
 	a.o.Reason, a.o.Detail = reason, causeText(err)
-	if a.results != nil {
+	if a.hand != nil {
 		// A command waits for nobody: it reports that the order could not be sent.
 		return a.giveUp(reason, err)
 	}
-	if !pause(a.quit, jitter(a.backoff)) {
+	if !a.rest(jitter(a.backoff)) {
 		return phaseStopped
+	}
+	if a.isOvertaken() {
+		return a.giveWay()
 	}
 	a.backoff = min(2*a.backoff, retryBackoffMax)
 	return phaseBegin
@@ -256,58 +285,19 @@ func (a *attempt) giveUp(reason Reason, err error) phase {
 	return phaseStopped
 }
 
-func (a *attempt) undecided(err error) phase {
-	ex := a.cfg.Router.executor(a.o.Executor)
-	if _, can := ex.(Reconciler); !can || a.work.Err() != nil {
-		if a.work.Err() != nil {
-			return phaseStopped // stays sending: the next start looks for it
-		}
-		a.end(StateUnknown, reasonOf(err), causeText(err))
-		return phaseStopped
-	}
-	a.o.Detail = err.Error()
-	return phaseLook
-}
-
-// look searches for the effect of an order whose outcome is not known: found means adopted, twice not found
-// with the settle time between means it is safe to send the very same intent, anything else goes on until GiveUp.
-func (a *attempt) look() phase {
-	rec, can := a.cfg.Router.executor(a.o.Executor).(Reconciler)
-	if !can {
-		a.end(StateUnknown, ReasonNone, "it may have happened before a restart, and nobody here can find out")
-		return phaseStopped
-	}
-	if !pause(a.quit, a.cfg.Settle) {
-		return phaseStopped
-	}
-	receipt, found, err := rec.Reconcile(a.work, a.o)
-	switch {
-	case err == nil && found:
-		return a.finish(receipt)
-	case err == nil:
-		a.misses++
-		if a.misses >= 2 {
-			a.misses = 0
-			return phaseSend
-		}
-	case a.cfg.Now().Sub(a.since) > a.cfg.GiveUp:
-		a.end(StateUnknown, reasonOf(err), "it may have happened: "+causeText(err))
-		return phaseStopped
-	default:
-		a.misses = 0
-		a.log.Warn("search for an undecided order failed", "order", a.o.ID, "class", ClassOf(err).String(), "err", err)
-	}
-	return phaseLook
-}
-
 // requeue takes back an intent that was certainly not used.
 func (a *attempt) requeue(why string) phase {
-	a.move(StateQueued, ReasonNone, why)
+	if !a.doubtful {
+		a.move(StateQueued, ReasonNone, why)
+	}
 	return phaseStopped
 }
 
 // stop ends or parks the order as the verdict says.
 func (a *attempt) stop(v Verdict) phase {
+	if a.doubtful {
+		v = Verdict{StateUnknown, v.Reason, "it may have happened before a restart, and is not repeated: " + v.Detail}
+	}
 	a.end(v.State, v.Reason, v.Detail)
 	return phaseStopped
 }
@@ -321,7 +311,7 @@ func (a *attempt) end(s State, reason Reason, detail string) {
 		"order", a.o.ID, "alert", a.o.AlertID, "rule", a.o.Rule, "task", string(a.o.Task.Kind()), "host", a.o.Host,
 		"executor", a.o.Executor, "state", string(s), "ref", a.o.Ref, "detail", detail,
 	}
-	if s == StateUnknown || s == StateExpired {
+	if s.Alarm() {
 		a.log.Error("order is lost or undecided", args...)
 		return
 	}
@@ -337,13 +327,39 @@ func (a *attempt) move(s State, reason Reason, detail string) bool {
 	// The outcome of an effect must reach the disk even while the bridge shuts down.
 	stored, err := a.cfg.Store.Move(context.WithoutCancel(a.work), o, from)
 	if errors.Is(err, ErrStale) {
-		a.log.Warn("order was changed by somebody else", "order", o.ID, "state", string(from))
+		// A person cancelled it, a release overtook it, or its time was over.
+		a.log.Info("order was changed by somebody else", "order", o.ID, "state", string(from))
 		return false
 	}
 	if err != nil {
 		a.log.Error("order state could not be stored", "order", o.ID, "state", string(s), "err", err)
 		return false
 	}
+	CrashPoint(CrashEnded)
 	a.o = stored
+	a.cfg.Meter.Moved(stored, from)
+	if stored.State != s {
+		// The guard inside the transaction knew more: a budget used up, a hold latched a moment ago, a host isolated already.
+		a.log.Info("order stopped at the last guard", "order", o.ID, "alert", o.AlertID, "rule", o.Rule, "host", o.Host,
+			"state", string(stored.State), "reason", string(stored.Reason), "detail", stored.Detail)
+		return false
+	}
 	return true
+}
+
+// settled tells people of an order the keeper moved.
+func (p *Pipeline) settled(o Order, from State) {
+	p.cfg.Meter.Moved(o, from)
+	if o.State.Alarm() {
+		p.alarm(o)
+		return
+	}
+	p.log.Info("order goes on", "order", o.ID, "alert", o.AlertID, "rule", o.Rule, "host", o.Host, "executor", o.Executor,
+		"state", string(o.State), "reason", string(o.Reason), "ref", o.Ref, "detail", o.Detail)
+}
+
+// alarm tells people of an order that was lost or is undecided.
+func (p *Pipeline) alarm(o Order) {
+	p.log.Error("order is lost or undecided", "order", o.ID, "alert", o.AlertID, "rule", o.Rule, "host", o.Host, "executor", o.Executor,
+		"state", string(o.State), "reason", string(o.Reason), "ref", o.Ref, "detail", o.Detail)
 }

@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
@@ -24,10 +23,12 @@ type PipelineConfig struct {
 	Orders int
 	// InFlight is how many orders KSC works on at once; zero = 64.
 	InFlight int
+	// Meter counts what happens; nil = nobody does.
+	Meter Meter
 	// Settle is the pause before looking for an effect whose outcome was lost, and between two looks: longer
 	// than the server's own timeout. Zero = 45 s.
 	Settle time.Duration
-	// GiveUp is how long after its intent an order may stay undecided before it ends as unknown. Zero = 30 min.
+	// GiveUp is how long an order may stay undecided before it ends as unknown. Zero = 30 min.
 	GiveUp time.Duration
 	// Drain is how long Run waits for what is in flight when ctx ends. Zero = 10 s.
 	Drain  time.Duration
@@ -45,7 +46,9 @@ type Pipeline struct {
 	slots  map[string]chan struct{} // by executor name
 	work   sync.WaitGroup
 
-	running atomic.Pointer[pipelineRun]
+	mu      sync.Mutex   // guards running and served
+	running *pipelineRun // what Run takes in; nil when it does not, or not any more
+	served  bool         // Run was called
 }
 
 // localInFlight is how many orders the local executor works on at once: most of their time they wait for an exit.
@@ -74,6 +77,9 @@ func NewPipeline(cfg PipelineConfig) (*Pipeline, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
+	if cfg.Meter == nil {
+		cfg.Meter = NoMeter{}
+	}
 	return &Pipeline{
 		cfg: cfg, log: cfg.Logger, box: newOutbox(cfg.Orders), alerts: make(chan struct{}, cfg.Alerts),
 		slots: map[string]chan struct{}{
@@ -95,20 +101,53 @@ func setDefault[T int | time.Duration](v *T, def T) {
 func (p *Pipeline) Run(ctx context.Context, sources []NamedSource, resume func(context.Context) ([]Order, error)) error {
 	work, stop := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer stop(nil)
-	run := &pipelineRun{Pipeline: p, work: work, quit: ctx}
-	p.running.Store(run)
-	defer p.running.Store(nil)
-	if err := run.resume(ctx, resume); err != nil {
-		return err
+	quit, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	run := &pipelineRun{Pipeline: p, work: work, quit: quit}
+	p.serve(run)
+	err := run.resume(ctx, resume)
+	if err != nil {
+		end(err) // what was taken up until then stays in the store
+	} else {
+		var readers sync.WaitGroup
+		for _, s := range sources {
+			readers.Add(1)
+			p.work.Go(func() { run.read(ctx, s, readers.Done) })
+		}
+		readers.Wait()
 	}
-	var readers sync.WaitGroup
-	for _, s := range sources {
-		readers.Add(1)
-		p.work.Go(func() { run.read(ctx, s, readers.Done) })
+	p.serve(nil)
+	p.drain(quit, stop)
+	return err
+}
+
+// serve opens the pipeline to others than its sources, or closes it: then nobody adds work to what drain waits for.
+func (p *Pipeline) serve(run *pipelineRun) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.running = run
+	p.served = true
+}
+
+// join returns the run that takes in work, which does not end before leave is called. It is nil where Run was
+// never called; after Run the error is errNotRunning.
+func (p *Pipeline) join() (run *pipelineRun, leave func(), err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.running == nil && p.served {
+		return nil, nil, errNotRunning
 	}
-	readers.Wait()
-	p.drain(ctx, stop)
-	return nil
+	p.work.Add(1)
+	return p.running, p.work.Done, nil
+}
+
+// joinRunning is join for what needs a run.
+func (p *Pipeline) joinRunning() (run *pipelineRun, leave func(), err error) {
+	if run, leave, err = p.join(); err == nil && run == nil {
+		leave()
+		err = errNotRunning
+	}
+	return run, leave, err
 }
 
 // drain waits for the work: without limit while ctx lives (all sources ended by themselves), else for Drain.
@@ -133,28 +172,72 @@ func (p *Pipeline) drain(ctx context.Context, stop context.CancelCauseFunc) {
 
 var errDrained = errors.New("shutting down")
 
-// Submit admits orders entered by hand and performs them; it returns how each of them stood when the
-// bridge was through with it, in the order given. It is what `send` does without a running bridge.
+// Submit admits orders entered by hand and performs them; it returns how each of them stood when the bridge was through
+// with it, in the order given; one that somebody else has in hand is returned as it stands. Inside a running pipeline it
+// returns early when ctx ends; the orders go on. Without one, ctx is what ends them.
 func (p *Pipeline) Submit(ctx context.Context, orders []Order) ([]Order, error) {
-	run := &pipelineRun{Pipeline: p, work: ctx, quit: ctx, results: map[string]Order{}}
-	if err := run.admit(ctx, Delivery{}, []Mapped{{Orders: orders}}); err != nil {
+	serving, leave, err := p.join()
+	if err != nil {
 		return nil, err
 	}
-	p.work.Wait()
-	out := make([]Order, len(orders))
-	for i, o := range orders {
-		out[i] = run.results[o.ID]
+	run := &pipelineRun{Pipeline: p, work: ctx, quit: ctx, hand: newHand(orders)}
+	if serving != nil {
+		run.work, run.quit = serving.work, serving.quit
 	}
-	return out, nil
+	err = run.admit(ctx, orders)
+	leave()
+	if err != nil {
+		return nil, err
+	}
+	if serving == nil {
+		return run.hand.finish(orders), nil
+	}
+	return run.hand.wait(ctx, orders)
 }
+
+// Enter admits orders of the bridge itself and leaves them to the running pipeline: it blocks until they are committed. Releases
+// find room where others wait for it.
+func (p *Pipeline) Enter(ctx context.Context, orders []Order) error {
+	run, leave, err := p.joinRunning()
+	if err != nil {
+		return err
+	}
+	defer leave()
+	return run.admit(ctx, orders)
+}
+
+// Feed gives the running pipeline a document again that could not be read before. It blocks until the document is admitted or
+// refused; settle hears of it as the source of a delivery would.
+func (p *Pipeline) Feed(ctx context.Context, raw Alert, settle func(context.Context, error) error) error {
+	run, leave, err := p.joinRunning()
+	if err != nil {
+		return err
+	}
+	defer leave()
+	d := Delivery{Alert: raw, Settle: settle}
+	select {
+	case run.alerts <- struct{}{}:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	mapped, places, err := run.mapAlert(ctx, d)
+	run.spawn(run.handle(d, mapped, places, err))
+	return nil
+}
+
+// Working reports whether the pipeline has the order in hand, or is about to admit it.
+func (p *Pipeline) Working(order string) bool { return p.box.has(order) }
+
+var errNotRunning = errors.New("pipeline is not running")
 
 // Resume takes up orders of a running pipeline again that the hold switch had stopped and the store has queued
 // by now. It blocks while the outbox is full.
 func (p *Pipeline) Resume(ctx context.Context, orders []Order) error {
-	run := p.running.Load()
-	if run == nil {
-		return errors.New("pipeline is not running")
+	run, leave, err := p.joinRunning()
+	if err != nil {
+		return err
 	}
+	defer leave()
 	return run.enqueue(ctx, orders)
 }
 
@@ -163,9 +246,7 @@ type pipelineRun struct {
 	*Pipeline
 	work context.Context //nolint:containedctx // the context of all effects of this run: it outlives quit by the drain time
 	quit context.Context //nolint:containedctx // ends when no new effect may begin
-
-	mu      sync.Mutex // guards results
-	results map[string]Order
+	hand *hand           // who waits for orders entered by hand; nil for those of sources
 }
 
 func (r *pipelineRun) resume(ctx context.Context, next func(context.Context) ([]Order, error)) error {
@@ -188,11 +269,15 @@ func (r *pipelineRun) resume(ctx context.Context, next func(context.Context) ([]
 
 func (r *pipelineRun) enqueue(ctx context.Context, orders []Order) error {
 	for _, o := range orders {
-		it, err := r.box.reserve(ctx, o)
+		if r.box.taken(o.ID) {
+			continue
+		}
+		it, err := r.box.reserve(ctx, r, o)
 		if err != nil {
 			return err
 		}
-		r.spawn(r.box.decide(it, &o, false))
+		begin, _ := r.box.decide(it, &o, false)
+		r.spawn(begin)
 	}
 	return nil
 }
@@ -236,9 +321,11 @@ func (r *pipelineRun) take(ctx context.Context, s NamedSource, d Delivery, ended
 		ended()
 		return
 	}
+	CrashPoint(CrashReceived)
+	r.cfg.Meter.Alert(d.Alert.Source)
 	mapped, places, err := r.mapAlert(ctx, d)
 	r.Pipeline.work.Go(func() { r.read(ctx, s, ended) })
-	r.handle(d, mapped, places, err)
+	r.runAll(r.handle(d, mapped, places, err))
 }
 
 func (r *pipelineRun) giveBack(d Delivery, cause error) {

@@ -17,6 +17,7 @@ type memStore struct {
 	mu      sync.Mutex // guards everything below
 	orders  map[string]bridge.Order
 	history map[string][]bridge.State
+	letters []bridge.DeadLetter
 	notes   []bridge.Note
 	fail    error
 }
@@ -63,6 +64,13 @@ func (s *memStore) Note(_ context.Context, n bridge.Note) error {
 	defer s.mu.Unlock()
 	s.notes = append(s.notes, n)
 	return s.fail
+}
+
+func (s *memStore) Bury(_ context.Context, l bridge.DeadLetter) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.letters = append(s.letters, l)
+	return nil
 }
 
 func (s *memStore) state(id string) bridge.State {

@@ -19,7 +19,8 @@ type ProtectEntry struct {
 
 // ProtectConfig holds the never-touch lists. The built-in entries are added to them.
 type ProtectConfig struct {
-	// Hosts are names or globs (* and ?) in any case, addresses, or CIDR prefixes.
+	// Hosts are names or globs (* and ?) in any case, addresses, CIDR prefixes, or administration groups of KSC with all
+	// below them ("group:Managed devices/Servers").
 	Hosts []ProtectEntry
 	// Processes are file names or globs, which hold in every folder and with or without .exe, or absolute
 	// path globs as in Paths.
@@ -109,6 +110,11 @@ func (p *Protect) Check(o Order) (Reason, string) {
 	default:
 		return ReasonInvalid, fmt.Sprintf("the never-touch lists do not know the task %T", o.Task)
 	}
+}
+
+// NamesGroups reports whether a list names administration groups: then a host whose group is not known cannot be judged.
+func (p *Protect) NamesGroups() bool {
+	return slices.ContainsFunc(p.hosts, func(h protectedHost) bool { return h.group != "" })
 }
 
 // CheckProcess judges a process by the absolute path of its image, as the kernel names it ("/usr/bin/x" or

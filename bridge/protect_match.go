@@ -68,15 +68,23 @@ func (e *protectedProcess) match(image string, all []reading) bool {
 
 func imageName(name string) string { return strings.TrimSuffix(foldPath(name), ".exe") }
 
-// protectedHost is a name or glob, or a prefix.
+// protectedHost is a name or glob, a prefix, or an administration group.
 type protectedHost struct {
 	ProtectEntry
 	name, short string
 	prefix      netip.Prefix
+	group       string // lower case, without GroupPrefix; * and ? are wildcards
 }
 
 func newProtectedHost(e ProtectEntry) (protectedHost, error) {
 	h := protectedHost{ProtectEntry: e}
+	if group, is := strings.CutPrefix(strings.ToLower(e.Pattern), GroupPrefix); is {
+		h.group = strings.Trim(group, "/ ")
+		if h.group == "" {
+			return h, errors.New("names no group: write group:Managed devices/Servers")
+		}
+		return h, checkText(e.Pattern)
+	}
 	if prefix, err := parsePrefix(e.Pattern); err == nil {
 		h.prefix = prefix.Masked()
 		return h, nil
@@ -105,9 +113,13 @@ func isAddressGlob(name string) bool { return strings.Trim(name, "0123456789.*?"
 type hostSpelling struct {
 	name, short string
 	addr        netip.Addr
+	group       string
 }
 
 func hostSpellings(name string) hostSpelling {
+	if group, is := strings.CutPrefix(strings.ToLower(name), GroupPrefix); is {
+		return hostSpelling{group: strings.Trim(group, "/ ")}
+	}
 	name = strings.ToLower(strings.TrimSpace(name))
 	// DOMAIN\host is how some products name an endpoint.
 	name = strings.TrimSuffix(name[strings.LastIndexByte(name, '\\')+1:], ".")
@@ -125,6 +137,9 @@ func hostSpellings(name string) hostSpelling {
 // match compares the name as given, an FQDN also by its first label with a pattern without dots, and a
 // name without dots with the first label of the pattern. Two FQDNs of different domains stay different.
 func (e *protectedHost) match(s hostSpelling) bool {
+	if e.group != "" || s.group != "" {
+		return e.group != "" && e.inGroup(s.group)
+	}
 	if e.prefix.IsValid() {
 		return s.addr.IsValid() && e.prefix.Contains(s.addr)
 	}
@@ -138,6 +153,17 @@ func (e *protectedHost) match(s hostSpelling) bool {
 	return globMatch(e.name, s.name) ||
 		dotless && s.short != "" && globMatch(e.name, s.short) ||
 		s.short == "" && e.short != "" && globMatch(e.short, s.name)
+}
+
+// inGroup reports whether the group is the protected one or lies below it.
+func (e *protectedHost) inGroup(path string) bool {
+	for path != "" {
+		if globMatch(e.group, path) {
+			return true
+		}
+		path = path[:max(strings.LastIndexByte(path, '/'), 0)]
+	}
+	return false
 }
 
 type protectedAddress struct {

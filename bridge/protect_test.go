@@ -325,3 +325,37 @@ func BenchmarkProtectCheck(b *testing.B) {
 		}
 	}
 }
+
+func TestProtectKnowsAdministrationGroupsAndAllBelowThem(t *testing.T) {
+	t.Parallel()
+	p, err := bridge.NewProtect(bridge.ProtectConfig{Hosts: []bridge.ProtectEntry{
+		{Pattern: "group:Managed devices/Servers", At: "edr-bridge.yaml:6"}, {Pattern: "group:*/DC?"},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		name   string
+		host   string
+		names  []string
+		refuse bool
+	}{
+		{"in the group", "ws-1", []string{"ws-1.corp.local", "group:Managed devices/Servers"}, true},
+		{"below it, other case", "ws-1", []string{"group:managed devices/SERVERS/db"}, true},
+		{"wildcards", "ws-1", []string{"group:Managed devices/DC1/old"}, true},
+		{"another group", "ws-1", []string{"group:Managed devices/Workstations"}, false},
+		{"a longer name", "ws-1", []string{"group:Managed devices/Servers2"}, false},
+		{"a host that is called so", "Servers", nil, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			o := bridge.Order{Host: tt.host, Task: bridge.IsolateHost{Action: bridge.IsolationOn}, Intent: bridge.Intent{Names: tt.names}}
+			if reason, text := p.Check(o); (reason == bridge.ReasonProtectedHost) != tt.refuse {
+				t.Errorf("got %q %s, want refused %v", reason, text, tt.refuse)
+			}
+		})
+	}
+	if _, err := bridge.NewProtect(bridge.ProtectConfig{Hosts: []bridge.ProtectEntry{{Pattern: "group: "}}}); err == nil {
+		t.Error("a group without a name was taken")
+	}
+}

@@ -41,6 +41,23 @@ type Reconciler interface {
 	Reconcile(ctx context.Context, o Order) (r Receipt, found bool, err error)
 }
 
+// Follower is an Executor that can tell how orders it accepted go on.
+type Follower interface {
+	// Follow looks once, without any effect, for what became of accepted or running orders and answers for each order it
+	// learned something about; an order it is silent about stands as before. Errors are *ExecError; what was
+	// learned before the error is returned with it.
+	Follow(ctx context.Context, orders []Order) ([]Progress, error)
+}
+
+// Progress is what became of an accepted order.
+type Progress struct {
+	OrderID string
+	// State is StateRunning, StateDone or StateFailed.
+	State State
+	// Detail is what was seen, for people.
+	Detail string
+}
+
 // ProcessResolver knows the processes of this machine.
 type ProcessResolver interface {
 	// ResolveProcess returns start time, image path and, when digests is set, the image's digests of the

@@ -22,6 +22,8 @@ type Admitted struct {
 	Order Order
 	// Known says that the store had this order id already: a redelivery. Nothing was changed.
 	Known bool
+	// Asked says that the order waits for a person and nobody was asked about this host lately.
+	Asked bool
 }
 
 // Store is the durable state. All methods block until the change is on disk (synced) or certainly not;
@@ -36,6 +38,35 @@ type Store interface {
 	Move(ctx context.Context, o Order, from State) (Order, error)
 	// Note commits an audit record that belongs to no order: a loss, a start, a hold.
 	Note(ctx context.Context, n Note) error
+	// Bury keeps a document that cannot be read, with its audit record. The same letter again counts as another attempt.
+	Bury(ctx context.Context, l DeadLetter) error
+}
+
+// Cabinet is what the store holds ready for a running bridge beside the admission of alerts. Lists come oldest first in pages; an
+// empty page is the last one, and the walk stays right while orders move on.
+type Cabinet interface {
+	Store
+	// Pending returns queued and sending orders this process has to go on with: its own, and those of processes that
+	// moved them last before foreign, because those must be gone.
+	Pending(ctx context.Context, foreign time.Time, p Page) ([]Order, Page, error)
+	// Held returns the orders held for one of the reasons.
+	Held(ctx context.Context, reasons []Reason, p Page) ([]Order, Page, error)
+	// Accepted returns the orders that are accepted or running.
+	Accepted(ctx context.Context, p Page) ([]Order, Page, error)
+	// Overdue returns held, queued, accepted and running orders that are past Order.Due.
+	Overdue(ctx context.Context, p Page) ([]Order, Page, error)
+	// DueLeases says what has to be done so that hosts stand as their leases say.
+	DueLeases(ctx context.Context) ([]LeaseTask, error)
+	// TakeUp queues held orders again as far as there is room for them, and returns those it queued. Isolations whose host
+	// was released after them are cancelled.
+	TakeUp(ctx context.Context, orders []Order) ([]Order, error)
+	// Hold returns the latched stop, Changed a number that differs from the one before when another process committed something
+	// in between.
+	Hold(ctx context.Context) (Hold, error)
+	Changed(ctx context.Context) (uint64, error)
+	// Retries returns the dead letters somebody wants to be read once more, Unbury deletes one that was admitted.
+	Retries(ctx context.Context) ([]DeadLetter, error)
+	Unbury(ctx context.Context, id string) error
 }
 
 // Note is an audit record outside the life of an order.
@@ -57,7 +88,13 @@ const (
 	NoteDeadLetter = "dead_letter" // a document that cannot be read
 	NoteHold       = "hold"
 	NoteResume     = "resume"
-	NoteReload     = "reload" // the rules were read again
+	NoteReload     = "reload"            // the rules were read again
+	NoteLapsed     = "lapsed_by_product" // the vendor's product ended an isolation by itself
+	NoteAsk        = "ask"               // a person was asked for an approval
+	NoteClock      = "clock"             // the clock of the machine jumped
+	NoteDrop       = "drop"              // a dead letter was dropped by a person
+	NoteRetry      = "retry"             // a dead letter was given to the bridge once more
+	NoteArchive    = "archive"           // the oldest audit records moved to a file
 )
 
 // Hold is the latched stop: while Active nothing is sent but releases.

@@ -23,6 +23,8 @@ type checker struct {
 	s        *Settings
 	problems []Problem
 	hidden   []span
+	// later says that the connection to KSC comes from the environment of Kaspersky's scripts, see WithVendor.
+	later bool
 }
 
 func (c *checker) all() {
@@ -46,6 +48,12 @@ func (c *checker) all() {
 	between(c, "local.grace", s.Local.Grace, 0, maxGrace)
 	between(c, "dedupe.for", s.Dedupe.For, 0, maxWindow)
 	c.maxAge()
+	c.limits()
+	c.hours()
+	c.policy()
+	c.audit()
+	c.metrics()
+	c.api()
 	c.protect()
 	c.rules()
 	c.ksc()
@@ -57,7 +65,8 @@ func (c *checker) all() {
 	}
 	files := s.files()
 	for _, path := range slices.Sorted(maps.Keys(files)) {
-		if value := *files[path]; value != "" && !filepath.IsAbs(value) {
+		// What lies in the state directory has the problem of local.state, not one of its own.
+		if value := *files[path]; value != "" && !filepath.IsAbs(value) && (s.places.has(path) || path == "local.state") {
 			c.bad(path, "must be an absolute path")
 		}
 	}
@@ -153,8 +162,11 @@ func oneOf[T ~string](c *checker, path string, got T, want ...T) {
 		names = append(names, string(w))
 	}
 	last := len(names) - 1
-	c.bad(path, "must be %s or %s, not %s%s",
-		strings.Join(names[:last], ", "), names[last], quoted(string(got)), bridge.DidYouMean(string(got), names))
+	list := names[last]
+	if last > 0 {
+		list = strings.Join(names[:last], ", ") + " or " + list
+	}
+	c.bad(path, "must be %s, not %s%s", list, quoted(string(got)), bridge.DidYouMean(string(got), names))
 }
 
 func between[T int | time.Duration](c *checker, path string, got, low, high T) {

@@ -8,6 +8,8 @@ import (
 	"time"
 )
 
+const maxLiveTasks = 100_000
+
 func (c *checker) ksc() {
 	k := c.s.KSC
 	if k == nil {
@@ -43,6 +45,11 @@ func (c *checker) ksc() {
 	if k.SettleTime < k.Timeout {
 		c.bad("ksc.settle_time", "must not be shorter than ksc.timeout (%s): a request may still be under way", show(k.Timeout))
 	}
+	between(c, "ksc.tasks.hold", k.Tasks.Hold, 1, maxLiveTasks)
+	between(c, "ksc.tasks.keep", k.Tasks.Keep, 0, maxLiveTasks)
+	oneOf(c, "ksc.tasks.per", k.Tasks.Per, PerServer, PerHost)
+	between(c, "ksc.tasks.follow_every", k.Tasks.FollowEvery, time.Second, time.Hour)
+	between(c, "ksc.tasks.follow_for", k.Tasks.FollowFor, time.Minute, maxWindow)
 }
 
 // secret adds a problem about a value that may hold a password and is not shown.

@@ -115,12 +115,13 @@ func (d *decoder) value(path string, n ast.Node, v reflect.Value, end int) {
 		v.Set(reflect.New(v.Type().Elem()))
 		v = v.Elem()
 	}
-	switch v.Kind() {
-	case reflect.Struct:
+	_, own := reflect.TypeAssert[written](v.Addr())
+	switch {
+	case !own && v.Kind() == reflect.Struct:
 		d.structure(path, n, v, end)
-	case reflect.Map:
+	case v.Kind() == reflect.Map:
 		d.mapping(path, n, v, end)
-	case reflect.Slice:
+	case v.Kind() == reflect.Slice:
 		d.list(path, n, v, end)
 	default:
 		text, ok := scalar(n)
@@ -150,14 +151,11 @@ func (d *decoder) structure(path string, n ast.Node, v reflect.Value, end int) {
 			return
 		}
 		d.hide(value, end)
-		switch {
-		case full == "limits":
-			d.bad(key, full, "limits are not enforced in this version: remove them and use protect and mode to stay safe")
-		case path == "ksc" && isMapping(value):
+		if path == "ksc" && isMapping(value) {
 			d.bad(key, full, "named KSC profiles are not in this version: write the settings of one KSC directly below ksc")
-		default:
-			d.bad(key, full, "unknown setting%s", bridge.DidYouMean(name, names))
+			return
 		}
+		d.bad(key, full, "unknown setting%s", bridge.DidYouMean(name, names))
 	})
 }
 

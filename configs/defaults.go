@@ -24,6 +24,10 @@ const (
 	defaultKSCPort    = "13299"
 	defaultPassword   = SecretRef("secret:ksc/password")
 
+	defaultHold, defaultKeep = 80, 15 // of the 100 tasks KES keeps, five are left to people
+	defaultFollowEvery       = 5 * time.Second
+	defaultFollowFor         = 24 * time.Hour
+
 	maxAgePID, maxAgeAny = "pid", "default" // keys of max_age beside the tasks
 	defaultAgePID        = time.Minute
 	defaultAge           = 15 * time.Minute
@@ -41,6 +45,15 @@ func Default(env func(string) (string, bool)) *Settings {
 		Secrets:  Secrets{Backend: defaultBackend},
 		Log:      Log{Level: "info", Format: "auto"},
 		Dedupe:   Dedupe{For: defaultDedupe},
+
+		Limits:    defaultLimits(),
+		Approvals: defaultApprovals(),
+		Damping:   Damping{Max: 3, Within: 10 * time.Minute},
+		Undo:      Undo{Max: 3, Per: time.Hour},
+		Leases:    Leases{Default: 4 * time.Hour, ProductOff: 5 * time.Hour, OnProductOff: Reassert},
+		GiveUp:    30 * time.Minute,
+		Audit:     Audit{AnchorEvery: time.Hour, Keep: 90 * 24 * time.Hour},
+		API:       API{Enabled: true},
 	}
 	s.fill()
 	return s
@@ -69,12 +82,32 @@ func (s *Settings) fill() {
 			source.fill(join("sources", name), p)
 		}
 	}
+	for i := range s.Limits {
+		if !p.has(join(index("limits", i), "on_breach")) {
+			s.Limits[i].OnBreach = OnBreachHold
+		}
+	}
+	for i := range s.Hours {
+		s.Hours[i].fill(index("hours", i), p)
+	}
 	s.absolute()
+	s.belowState()
+}
+
+// belowState sets the paths that lie in the state directory unless they are set.
+func (s *Settings) belowState() {
+	p := s.places
 	if !p.has("secrets.dir") {
 		s.Secrets.Dir = ""
 		if s.Secrets.Backend == "file" {
 			s.Secrets.Dir = filepath.Join(s.Local.State, "secrets")
 		}
+	}
+	if !p.has("audit.archive") {
+		s.Audit.Archive = filepath.Join(s.Local.State, "archive")
+	}
+	if !p.has("api.socket") {
+		s.API.Socket = filepath.Join(s.Local.State, "edr-bridge.sock")
 	}
 }
 
@@ -93,6 +126,25 @@ func (k *KSC) fill(p places) {
 	}
 	if !p.has("ksc.settle_time") {
 		k.SettleTime = max(defaultSettleTime, k.Timeout)
+	}
+	k.Tasks.fill(p)
+}
+
+func (t *KSCTasks) fill(p places) {
+	if !p.has("ksc.tasks.hold") {
+		t.Hold = defaultHold
+	}
+	if !p.has("ksc.tasks.keep") {
+		t.Keep = defaultKeep
+	}
+	if !p.has("ksc.tasks.per") {
+		t.Per = PerServer
+	}
+	if !p.has("ksc.tasks.follow_every") {
+		t.FollowEvery = defaultFollowEvery
+	}
+	if !p.has("ksc.tasks.follow_for") {
+		t.FollowFor = defaultFollowFor
 	}
 }
 
@@ -137,6 +189,7 @@ func (s *Settings) absolute() {
 func (s *Settings) files() map[string]*string {
 	files := map[string]*string{
 		"local.state": &s.Local.State, "secrets.dir": &s.Secrets.Dir, "secrets.passphrase_file": &s.Secrets.PassphraseFile,
+		"audit.anchor_file": &s.Audit.AnchorFile, "audit.archive": &s.Audit.Archive, "api.socket": &s.API.Socket,
 	}
 	if s.KSC != nil {
 		files["ksc.ca"] = &s.KSC.CA

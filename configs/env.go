@@ -43,11 +43,37 @@ func EnvVars() []EnvVar {
 		setting("ksc.in_flight", "requests at once"),
 		setting("ksc.timeout", "bound of one attempt of one call"),
 		setting("ksc.settle_time", "wait before the second search for an undecided incident"),
+		setting("ksc.tasks.hold", "unfinished tasks at KSC before orders wait"),
+		setting("ksc.tasks.keep", "more of them for isolateHost alone"),
+		setting("ksc.tasks.per", "server or host: which unfinished tasks count together"),
+		setting("ksc.tasks.follow_every", "how often KSC is asked what became of accepted orders"),
+		setting("ksc.tasks.follow_for", "how long an accepted order may stay unconfirmed"),
 		setting("local.enabled", "true: the local agent may act"),
 		setting("local.dry_run", "true: the local agent only says what it would do"),
 		setting("local.state", "absolute path of the state directory"),
 		setting("local.grace", "time between SIGTERM and SIGKILL"),
 		setting("dedupe.for", "default window of the rules' dedupe"),
+		setting("inventory.hosts", "how many hosts there are, for limits with a share"),
+		setting("approvals.timeout", "how long an order waits for approval"),
+		setting("approvals.four_eyes", "true: who asked for an order cannot approve it"),
+		setting("approvals.ask_every", "how often approval may be asked for about one host"),
+		setting("damping.max", "isolations and releases of one host before the next is held"),
+		setting("damping.within", "the time in which they count"),
+		setting("undo.max", "isolations of rules that people may take back before the hold is latched"),
+		setting("undo.per", "the time in which they count"),
+		setting("leases.default", "how long a host stays isolated when the order does not say"),
+		setting("leases.product_off", "after how long the product ends an isolation by itself; 0s: never"),
+		setting("leases.on_product_off", "reassert or record"),
+		setting("give_up", "how long the search for the outcome of an order may go on"),
+		setting("audit.key", "reference to the key of the audit chain (secret:audit/key), never the key"),
+		setting("audit.anchor_every", "how often the end of the audit chain is noted outside of the store; 0s: never"),
+		setting("audit.anchor_file", "absolute path of a file it is also appended to"),
+		setting("audit.keep", "how long audit records stay in the store; 0s: for ever"),
+		setting("audit.archive", "absolute path of the directory they move to"),
+		setting("metrics.listen", "loopback host:port of the page with metrics and health"),
+		setting("api.enabled", "false: no control socket"),
+		setting("api.socket", "absolute path of the control socket"),
+		setting("api.group", "Unix group that may use the control socket"),
 		setting("secrets.backend", "where secrets are kept"),
 		setting("secrets.dir", "absolute path of the encrypted files"),
 		setting("secrets.passphrase_file", "absolute path of the file with their passphrase"),
@@ -59,7 +85,7 @@ func EnvVars() []EnvVar {
 		vars = append(vars, EnvVar{Name: name.name, Meaning: name.meaning, Sensitive: name.name == kscPassword})
 	}
 	for i := range vars {
-		vars[i].Sensitive = vars[i].Sensitive || vars[i].Path == "ksc.password"
+		vars[i].Sensitive = vars[i].Sensitive || vars[i].Path == "ksc.password" || vars[i].Path == "audit.key"
 	}
 	return vars
 }

@@ -16,8 +16,9 @@ type KSC struct {
 	// Insecure checks no certificate: whoever is on the network path learns the password.
 	Insecure bool `yaml:"insecure,omitempty"`
 
-	// User is the account, best one of its own; Password a reference to its password, default secret:ksc/password.
-	User     string    `yaml:"user" jsonschema:"required"`
+	// User is the account, best one of its own.
+	User string `yaml:"user" jsonschema:"required"`
+	// Password is a reference to the password of the account, default secret:ksc/password.
 	Password SecretRef `yaml:"password"`
 	// Internal says that User is an internal user of KSC and not an account of the operating system or domain.
 	Internal bool `yaml:"internal,omitempty"`
@@ -35,4 +36,30 @@ type KSC struct {
 	// SettleTime is the wait before the second search for an incident whose fate is not known. It must not be shorter
 	// than Timeout and is at most 1h; default 60s.
 	SettleTime time.Duration `yaml:"settle_time"`
+	// Tasks are about the response tasks at KSC.
+	Tasks KSCTasks `yaml:"tasks"`
+}
+
+// TaskScope says which unfinished tasks are counted together.
+type TaskScope string
+
+// The scopes.
+const (
+	PerServer TaskScope = "server"
+	PerHost   TaskScope = "host"
+)
+
+// KSCTasks are about the response tasks at KSC. The product keeps 100 and then drops the oldest, finished or not
+// (support.kaspersky.com/help/KUMA/3.4, topic 300229).
+type KSCTasks struct {
+	// Hold is how many unfinished tasks there may be before orders wait, 1 to 100000; default 80.
+	Hold int `yaml:"hold" jsonschema:"minimum=1,maximum=100000"`
+	// Keep is how many more there may be for isolateHost alone, 0 to 100000; default 15.
+	Keep int `yaml:"keep" jsonschema:"minimum=0,maximum=100000"`
+	// Per is server (default: all tasks count together) or host (those of each host apart).
+	Per TaskScope `yaml:"per" jsonschema:"enum=server,enum=host"`
+	// FollowEvery is how often KSC is asked what became of accepted orders, 1s to 1h; default 5s.
+	FollowEvery time.Duration `yaml:"follow_every"`
+	// FollowFor is how long an accepted order may stay unconfirmed before it ends as unknown, 1m to 720h; default 24h.
+	FollowFor time.Duration `yaml:"follow_for"`
 }

@@ -45,7 +45,8 @@ func build(path, base string, src []byte, env func(string) (string, bool)) (*Set
 	if len(d.problems) == 0 || len(d.at) > 0 { // a file that is no YAML has one problem, not ten
 		d.problems = append(d.problems, s.override(env)...)
 		s.fill()
-		c := checker{s: s, problems: d.problems, hidden: d.hidden}
+		vendor, _ := env(kscHost)
+		c := checker{s: s, problems: d.problems, hidden: d.hidden, later: vendor != ""}
 		c.all()
 		d.problems, d.hidden = c.problems, c.hidden
 	}

@@ -135,7 +135,7 @@ ksc:
   in_flight: many
 limits: [{task: isolateHost, max: 5}]
 protect: {hosts: [""], paths: [relative/x]}
-metrics: {listen: 127.0.0.1:9448}
+metrics: {listen: 0.0.0.0:9448}
 max_age: {killProcess: 1m, pid: -3s}
 rules: "*.yaml"
 log:
@@ -162,10 +162,10 @@ log:
 		`edr-bridge.yaml:17:3: ksc.address: required: host:port of the Administration Server`,
 		`edr-bridge.yaml:18:12: ksc.timeout: must be a time with a unit, such as 30s, 15m or 4h, not "30"`,
 		`edr-bridge.yaml:19:14: ksc.in_flight: must be a whole number, not "many"`,
-		`edr-bridge.yaml:20:1: limits: limits are not enforced in this version: remove them and use protect and mode to stay safe`,
+		`edr-bridge.yaml:20:10: limits[0].per: required: the time in which they count, such as 1h`,
 		`edr-bridge.yaml:21:19: protect.hosts[0]: is empty: give it a value or remove the line`,
 		`edr-bridge.yaml:21:32: protect.paths[0]: pattern "relative/x" is not absolute: start it with /, a drive letter, ?:\ for any drive, or **/ for anywhere`,
-		`edr-bridge.yaml:22:1: metrics: unknown setting`,
+		`edr-bridge.yaml:22:19: metrics.listen: must be a loopback address such as 127.0.0.1:9448, because the page has no authentication; not "0.0.0.0:9448"`,
 		`edr-bridge.yaml:23:11: max_age.killProcess: unknown task`,
 		`edr-bridge.yaml:23:33: max_age.pid: must not be negative`,
 		`edr-bridge.yaml:24:8: rules: must be a list in brackets, not text`,
@@ -279,6 +279,8 @@ func TestLiteralPasswordIsRefusedAndNeverShown(t *testing.T) {
 		"sentinel":           head + "sources: {a: {type: redis-stream, addresses: [\"h:1\"], sentinel: {master: m, password: " + canary + "}, stream: s, preset: p}}\n",
 		"carriage returns":   "version: 1\rksc:\r  kennwort: " + canary + "\r  bogus: y\n\n\n",
 		"windows line ends":  "version: 1\r\nksc:\r\n  kennwort: >\r\n    " + canary + "\r\n  bogus: y\r\n",
+		"key of the chain":   head + "audit: {key: " + canary + "}\n",
+		"key then broken":    head + "audit: {key: " + canary + ", anchor_every: [}\n",
 		"key of a mapping":   head + "ksc: {address: k, user: u, ca: c, password: {" + canary + ": x}}\n",
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -357,7 +359,7 @@ func TestEveryVariableOfTheTableReachesASetting(t *testing.T) {
 		if v.Path != "" && !Default(noEnv).field(v.Path).IsValid() {
 			t.Errorf("%s: no setting %s", v.Name, v.Path)
 		}
-		if secret := strings.Contains(strings.ToLower(v.Name), "password"); secret != v.Sensitive {
+		if secret := strings.HasSuffix(strings.ToLower(v.Name), "password") || strings.HasSuffix(v.Name, "_KEY"); secret != v.Sensitive {
 			t.Errorf("%s: sensitive is %v", v.Name, v.Sensitive)
 		}
 	}

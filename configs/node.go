@@ -123,6 +123,9 @@ func kindOf(n ast.Node) string {
 }
 
 func wants(v reflect.Value) string {
+	if own, ok := reflect.TypeAssert[written](v.Addr()); ok {
+		return own.wants()
+	}
 	switch {
 	case secretive(v):
 		return "a reference such as secret:ksc/password"
@@ -141,6 +144,9 @@ func secretive(v reflect.Value) bool { return v.Type() == reflect.TypeFor[Secret
 
 // setScalar parses text into v. kind is what the text was in YAML, empty for the environment, where all is text.
 func setScalar(v reflect.Value, text, kind string) error {
+	if own, ok := reflect.TypeAssert[written](v.Addr()); ok {
+		return own.parse(text)
+	}
 	switch {
 	case secretive(v):
 		if !validRef(text) {

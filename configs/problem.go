@@ -109,7 +109,8 @@ var reference = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile
 
 // secretKey finds what looks like the key of a secret, also misspelled or in a comment.
 var secretKey = sync.OnceValue(func() *regexp.Regexp {
-	return regexp.MustCompile(`(?i)(pas+w?|pwd|psw|secret|token|cred|auth|passphrase|api_?key|парол|://[^/\s]*@)[^:]*:?\s*["']?`)
+	return regexp.MustCompile(`(?i)(pas+w?|pwd|psw|secret|token|cred|auth|passphrase|api_?key|\bkey\b|парол|` +
+		`://[^/\s]*@)[^:]*:?\s*["']?`)
 })
 
 // around returns the line with a caret below the column, or nothing for a line without a visible part.

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -24,6 +25,9 @@ var update = flag.Bool("update", false, "write the golden files")
 func settingTypes() []reflect.Type {
 	return []reflect.Type{
 		reflect.TypeFor[Settings](), reflect.TypeFor[Source](), reflect.TypeFor[TLS](), reflect.TypeFor[Sentinel](), reflect.TypeFor[KSC](),
+		reflect.TypeFor[KSCTasks](), reflect.TypeFor[Limit](), reflect.TypeFor[Inventory](), reflect.TypeFor[Approvals](), reflect.TypeFor[Hours](),
+		reflect.TypeFor[Damping](), reflect.TypeFor[Undo](), reflect.TypeFor[Leases](), reflect.TypeFor[Audit](), reflect.TypeFor[AnchorStream](),
+		reflect.TypeFor[Metrics](), reflect.TypeFor[API](),
 		reflect.TypeFor[Local](), reflect.TypeFor[Protect](), reflect.TypeFor[Dedupe](), reflect.TypeFor[Secrets](), reflect.TypeFor[Log](),
 	}
 }
@@ -39,8 +43,26 @@ func generate(t *testing.T) []byte {
 	duration := func() *jsonschema.Schema {
 		return &jsonschema.Schema{Type: "string", Pattern: `^(0|([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h))+)$`, Examples: []any{"30s", "15m", "4h"}}
 	}
+	var kinds []any
+	for _, k := range bridge.Kinds() {
+		kinds = append(kinds, string(k))
+	}
+	var week []any
+	for _, d := range days() {
+		week = append(week, d)
+	}
 	r.Mapper = func(typ reflect.Type) *jsonschema.Schema {
 		switch typ {
+		case reflect.TypeFor[bridge.Kind]():
+			return &jsonschema.Schema{Type: "string", Enum: kinds}
+		case reflect.TypeFor[Share]():
+			return &jsonschema.Schema{Type: "string", Pattern: `^(100(\.0*)?|[0-9]{1,2}(\.[0-9]*)?)%$`, Examples: []any{"2%"}}
+		case reflect.TypeFor[Clock]():
+			return &jsonschema.Schema{Type: "string", Pattern: `^(([01][0-9]|2[0-3]):[0-5][0-9]|24:00)$`, Examples: []any{"08:00"}}
+		case reflect.TypeFor[Day]():
+			return &jsonschema.Schema{Type: "string", Enum: week}
+		case reflect.TypeFor[Zone]():
+			return &jsonschema.Schema{Type: "string", MinLength: new(uint64(1)), Examples: []any{"Europe/Berlin", "UTC", "Local"}}
 		case reflect.TypeFor[time.Duration]():
 			return duration()
 		case reflect.TypeFor[SecretRef]():
@@ -64,6 +86,13 @@ func generate(t *testing.T) []byte {
 	}
 	for _, k := range bridge.Kinds() {
 		tasks.Items.Enum = append(tasks.Items.Enum, string(k))
+	}
+	for _, name := range []string{"Limit", "Hours"} {
+		task, ok := s.Definitions[name].Properties.Get("task")
+		if !ok {
+			t.Fatal("no task in the schema")
+		}
+		task.Enum = append(slices.Clone(kinds), AnyTask)
 	}
 	for _, typ := range settingTypes() {
 		properties := s.Properties
@@ -167,6 +196,36 @@ func TestSamplesLoadAndFitTheSchema(t *testing.T) {
 	}
 }
 
+func TestSchemaDescribesEverySetting(t *testing.T) {
+	t.Parallel()
+	type object struct {
+		Properties map[string]struct {
+			Description string `json:"description"`
+			Ref         string `json:"$ref"`
+		} `json:"properties"`
+		Defs map[string]json.RawMessage `json:"$defs"`
+	}
+	var top object
+	if err := json.Unmarshal(Schema(), &top); err != nil {
+		t.Fatal(err)
+	}
+	objects := map[string]object{"": top}
+	for name, raw := range top.Defs {
+		var o object
+		if err := json.Unmarshal(raw, &o); err != nil {
+			t.Fatal(err)
+		}
+		objects[name] = o
+	}
+	for name, o := range objects {
+		for key, p := range o.Properties {
+			if p.Description == "" {
+				t.Errorf("%s.%s has no description", name, key)
+			}
+		}
+	}
+}
+
 // A setting that the schema knows and the full sample does not show is a setting nobody finds.
 func TestFullSampleShowsEverySetting(t *testing.T) {
 	t.Parallel()
@@ -201,7 +260,29 @@ func TestSchemaAndLoaderAgree(t *testing.T) {
 	}
 	for text, good := range map[string]bool{
 		head: true, "mode: shadow": false, "version: 2": false, `version: "1"`: false, head + "mode: off": true, head + "mode: on": false,
-		head + "fallback: ksc": false, head + "limits: []": false, head + "approvals: {}": false, head + "metrics: {}": false,
+		head + "fallback: ksc": false, head + "profile: soc": false,
+		head + "limits: []": true, head + "limits: [{task: isolateHost, max: 5, per: 1h}]": true, head + "limits: [{task: '*', max: 5, per: 1h, by: rule}]": true,
+		head + "limits: {task: isolateHost, max: 5, per: 1h}": false, head + "limits: [{max: 5, per: 1h}]": false, head + "limits: [{task: isolateHost, max: 5}]": false,
+		head + "limits: [{task: isolate, max: 5, per: 1h}]": false, head + "limits: [{task: isolateHost, max: 0, per: 1h}]": false,
+		head + "limits: [{task: isolateHost, max: 1000001, per: 1h}]": false, head + "limits: [{task: isolateHost, max: 5, per: 1h, by: host}]": false,
+		head + "limits: [{task: isolateHost, max: 5, per: 1h, on_breach: drop}]":             false,
+		head + "inventory: {hosts: 10}\nlimits: [{task: isolateHost, share: 2.5%, per: 1h}]": true,
+		head + "inventory: {hosts: 10}\nlimits: [{task: isolateHost, share: 2, per: 1h}]":    false,
+		head + "inventory: {hosts: 10}\nlimits: [{task: isolateHost, share: 101%, per: 1h}]": false,
+		head + "inventory: {hosts: 10}\nlimits: [{task: isolateHost, share: -1%, per: 1h}]":  false,
+		head + "inventory: {hosts: 10}\nlimits: [{task: isolateHost, share: [2%], per: 1h}]": false,
+		head + "inventory: {hosts: -1}": false, head + "inventory: {hosts: 10000001}": false,
+		head + "approvals: {}": true, head + "approvals: {tasks: []}": true, head + "approvals: {tasks: [isolate]}": false, head + "approvals: {four_eyes: 2}": false,
+		head + "hours: []": true, head + `hours: [{task: "*", from: "18:00", to: "24:00", days: [sun], zone: Europe/Berlin}]`: true,
+		head + "hours: [{task: isolateHost, from: 8:00, to: 18:00}]": false, head + "hours: [{task: isolateHost, from: 08:00, to: 24:01}]": false,
+		head + "hours: [{task: isolateHost, from: 08:00}]": false, head + "hours: [{task: isolateHost, to: 08:00}]": false,
+		head + "hours: [{from: 08:00, to: 18:00}]": false, head + "hours: [{task: isolateHost, from: 08:00, to: 18:00, days: [monday]}]": false,
+		head + "hours: [{task: isolateHost, from: 08:00, to: 18:00, days: []}]": false, head + "hours: [{task: isolateHost, from: 08:00, to: 18:00, zone: 3}]": false,
+		head + "damping: {max: 0}": false, head + "undo: {max: 0}": true, head + "undo: {max: 1001}": false,
+		head + "leases: {on_product_off: ignore}": false, head + "leases: {product_off: 0s, on_product_off: record}": true, head + "give_up: 1h": true, head + "give_up: 1": false,
+		head + "audit: {key: hunter2}": false, head + "audit: {key: \"secret:audit/key\"}": true, head + "audit: {anchor_stream: {source: a}}": false,
+		head + "metrics: {}": true, head + "metrics: {listen: 7}": false, head + "api: {enabled: false}": true, head + "api: {enabled: no}": false,
+		ksc(", tasks: {hold: 1, keep: 0, per: host}"): true, ksc(", tasks: {hold: 0}"): false, ksc(", tasks: {keep: 100001}"): false, ksc(", tasks: {per: group}"): false,
 		source(""): true, source(", tls: {}"): true, source(", bogus: 1"): false, source(", db: 1"): true, source(`, db: "1"`): false,
 		source(", db: -1"): false, source(", queue: 0"): false, source(", tasks: [isolateHost]"): true, source(", tasks: [isolate]"): false,
 		source(", password: hunter2"): false, source(`, password: "secret:a/b"`): true, source(`, password: "secret:A"`): false,

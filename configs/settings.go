@@ -30,6 +30,28 @@ type Settings struct {
 	MaxAge map[string]time.Duration `yaml:"max_age"`
 	// Dedupe is the window for rules that do not name their own.
 	Dedupe Dedupe `yaml:"dedupe"`
+	// Limits are the budgets. Default: isolateHost 5 per 1h; [] = none.
+	Limits []Limit `yaml:"limits" jsonschema:"maxItems=100"`
+	// Inventory is what is known about the machines.
+	Inventory Inventory `yaml:"inventory"`
+	// Approvals says which orders wait for a person.
+	Approvals Approvals `yaml:"approvals"`
+	// Hours are the spans of the week in which rules may act with a task. Default: none, at any time.
+	Hours []Hours `yaml:"hours,omitempty" jsonschema:"maxItems=100"`
+	// Damping keeps a host from being isolated and released by turns.
+	Damping Damping `yaml:"damping"`
+	// Undo watches how often people take back what rules did.
+	Undo Undo `yaml:"undo"`
+	// Leases says how isolations end.
+	Leases Leases `yaml:"leases"`
+	// GiveUp is how long the search for the outcome of an order may go on before it ends as unknown, 1m to 24h. Default 30m.
+	GiveUp time.Duration `yaml:"give_up"`
+	// Audit says how the audit chain is sealed and how long it is kept.
+	Audit Audit `yaml:"audit"`
+	// Metrics is about the page with metrics and health.
+	Metrics Metrics `yaml:"metrics"`
+	// API is about the control socket of a running bridge.
+	API API `yaml:"api"`
 	// Secrets says where the references beginning with secret: lead.
 	Secrets Secrets `yaml:"secrets"`
 	// Log is about the program's own log on stderr.

@@ -23,8 +23,9 @@ type Source struct {
 	Address string `yaml:"address,omitempty"`
 	// Addresses are the sentinels, or the nodes of a cluster to start from.
 	Addresses []string `yaml:"addresses,omitempty"`
-	// Username is the ACL user, Password a reference to its password.
-	Username string    `yaml:"username,omitempty"`
+	// Username is the ACL user.
+	Username string `yaml:"username,omitempty"`
+	// Password is a reference to the password of the user, such as secret:redis/password.
 	Password SecretRef `yaml:"password,omitempty"`
 	// DB is the number of the database, 0 to 1023; 0 in a cluster.
 	DB int `yaml:"db,omitempty" jsonschema:"minimum=0,maximum=1023"`
@@ -66,9 +67,10 @@ type Source struct {
 type TLS struct {
 	// CA is a PEM file with the only authorities that are trusted; default those of the operating system.
 	CA string `yaml:"ca,omitempty"`
-	// Cert and Key are PEM files of the client's certificate; both or none.
+	// Cert is a PEM file with the client's certificate; it goes with key.
 	Cert string `yaml:"cert,omitempty"`
-	Key  string `yaml:"key,omitempty"`
+	// Key is a PEM file with the key of cert.
+	Key string `yaml:"key,omitempty"`
 	// ServerName is the name the server's certificate must carry; default the host of the address.
 	ServerName string `yaml:"server_name,omitempty"`
 }
@@ -77,8 +79,9 @@ type TLS struct {
 type Sentinel struct {
 	// Master is the name of the master set.
 	Master string `yaml:"master" jsonschema:"required"`
-	// Username and Password log in to the sentinels themselves.
-	Username string    `yaml:"username,omitempty"`
+	// Username logs in to the sentinels themselves.
+	Username string `yaml:"username,omitempty"`
+	// Password is a reference to the password at the sentinels.
 	Password SecretRef `yaml:"password,omitempty"`
 }
 

@@ -114,6 +114,6 @@ func hostsResult(n int, err error) CheckResult {
 
 // countHosts asks for all hosts and reads none of them.
 func (c *Client) countHosts(ctx context.Context) (int, error) {
-	got, err := c.collect(ctx, 0, func(ctx context.Context) (ResultSet, error) { return c.FindHosts(ctx, Present("KLHST_WKS_DN")) })
+	got, err := c.collect(ctx, 0, func(ctx context.Context) (ResultSet, error) { return c.FindHosts(ctx, Present("KLHST_WKS_HOSTNAME")) })
 	return got.total, err
 }

@@ -13,6 +13,7 @@ func TestExecutorKeepsTheContract(t *testing.T) {
 	t.Parallel()
 	bridgetest.TestExecutor(t, func(t *testing.T) bridgetest.ExecutorUnderTest {
 		s := startMock(t, func(c *ksctest.Config) {
+			c.BackgroundConnection = true
 			for i := range 32 {
 				c.Hosts = append(c.Hosts, ksctest.Host{ID: fmt.Sprintf("00000000-0000-0000-0000-%012d", i), NetBIOS: fmt.Sprintf("PC-%02d", i)})
 			}

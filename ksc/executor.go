@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/edr-bridge/edr-bridge/bridge"
@@ -14,6 +15,7 @@ import (
 
 const (
 	defaultHostCacheTTL = 10 * time.Minute
+	maxCachedHosts      = 10_000
 	sha256Digits        = 64
 )
 
@@ -23,6 +25,9 @@ type ExecutorConfig struct {
 	Client *Client
 	// HostCacheTTL is how long a host name is not asked about again; 0 = 10 min.
 	HostCacheTTL time.Duration
+	// Groups says that somebody goes by administration groups: Intend then adds the path of the host's group to
+	// Intent.Names, behind bridge.GroupPrefix. It costs a few reads for each group, remembered for 10 min.
+	Groups bool
 	// Now is the clock; nil = time.Now. Logger gets details at Debug; nil = nothing.
 	Now    func() time.Time
 	Logger *slog.Logger
@@ -31,7 +36,9 @@ type ExecutorConfig struct {
 // Executor carries orders out through Kaspersky Security Center. It is safe for use by many goroutines at once.
 type Executor struct {
 	client *Client
-	hosts  *hostCache
+	hosts  *cache[string, Host] // by lower-case name; only names that meant exactly one host
+	groups *groupTree           // nil when nobody wants groups
+	follow *follower
 	now    func() time.Time
 	log    *slog.Logger
 }
@@ -40,6 +47,7 @@ var (
 	_ bridge.Executor   = (*Executor)(nil)
 	_ bridge.Intender   = (*Executor)(nil)
 	_ bridge.Reconciler = (*Executor)(nil)
+	_ bridge.Follower   = (*Executor)(nil)
 )
 
 // NewExecutor checks the settings; it does no I/O and starts nothing.
@@ -59,9 +67,14 @@ func NewExecutor(cfg ExecutorConfig) (*Executor, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Executor{
-		client: cfg.Client, hosts: newHostCache(cfg.HostCacheTTL, cfg.Now), now: cfg.Now, log: cfg.Logger,
-	}, nil
+	e := &Executor{
+		client: cfg.Client, hosts: newCache[string, Host](maxCachedHosts, cfg.HostCacheTTL, cfg.Now),
+		follow: newFollower(cfg.Client, cfg.Now, cfg.Logger), now: cfg.Now, log: cfg.Logger,
+	}
+	if cfg.Groups {
+		e.groups = newGroupTree(cfg.Client, cfg.Now)
+	}
+	return e, nil
 }
 
 // Intend resolves the host of the order to its id at KSC and fixes the second and the exact text of the incident. With wait
@@ -73,27 +86,73 @@ func (e *Executor) Intend(ctx context.Context, o bridge.Order, wait bool) (in br
 	if err := o.Task.Validate(); err != nil {
 		return bridge.Intent{}, false, e.fail(o, &refusal{bridge.ReasonInvalid, err.Error()})
 	}
-	h, known := e.hosts.get(o.Host)
-	if !known {
-		if !wait {
-			return bridge.Intent{}, false, nil
-		}
-		matches, err := e.client.lookup(ctx, o.Host)
-		if err != nil {
-			return bridge.Intent{}, false, e.fail(o, err)
-		}
-		if h, err = single(o.Host, matches); err != nil {
-			return bridge.Intent{}, false, e.fail(o, err)
-		}
-		e.hosts.put(o.Host, h)
+	h, ok, err := e.host(ctx, o, wait)
+	if err != nil || !ok {
+		return bridge.Intent{}, false, err
+	}
+	names, ok, err := e.names(ctx, o, h, wait)
+	if err != nil || !ok {
+		return bridge.Intent{}, false, err
 	}
 	body, err := bodyOf(h.ID, o.Task)
 	if err != nil {
 		return bridge.Intent{}, false, e.fail(o, &refusal{bridge.ReasonInvalid, err.Error()})
 	}
 	return bridge.Intent{
-		Target: h.ID, Names: slices.Clone(h.Names()), Second: e.now().UTC().Truncate(time.Second), Body: body,
+		Target: h.ID, Names: names, Second: e.now().UTC().Truncate(time.Second), Body: body,
 	}, true, nil
+}
+
+// host returns the one host the order names; ok is false when it may not wait and nobody asked before.
+func (e *Executor) host(ctx context.Context, o bridge.Order, wait bool) (h Host, ok bool, err error) {
+	key := strings.ToLower(o.Host)
+	if h, ok = e.hosts.get(key); ok || !wait {
+		return h, ok, nil
+	}
+	matches, err := e.client.lookup(ctx, o.Host)
+	if err != nil {
+		return Host{}, false, e.fail(o, err)
+	}
+	if h, err = single(o.Host, matches); err != nil {
+		return Host{}, false, e.fail(o, err)
+	}
+	e.hosts.put(key, h)
+	return h, true, nil
+}
+
+// names returns what the host is called, the path of its group among it when groups are wanted. A group the server does not
+// tell is left out, and a guard that goes by groups has to refuse; a server that cannot be asked at all is an error like any
+// other, because the order may be tried again.
+func (e *Executor) names(ctx context.Context, o bridge.Order, h Host, wait bool) (names []string, ok bool, err error) {
+	// A host that is named like a group must not pass for one whose group is known.
+	names = slices.DeleteFunc(h.Names(), func(n string) bool { return strings.HasPrefix(n, bridge.GroupPrefix) })
+	if e.groups == nil || h.GroupID == nil {
+		return names, true, nil
+	}
+	id := int64(*h.GroupID)
+	if _, known := e.groups.paths.get(id); !known && !wait {
+		return nil, false, nil
+	}
+	path, err := e.groups.path(ctx, id)
+	switch {
+	case err == nil:
+		return append(names, bridge.GroupPrefix+path), true, nil
+	case refusesOne(err):
+		e.log.DebugContext(ctx, "administration group cannot be read", "order", o.ID, "host", o.Host, "err", err)
+		return names, true, nil
+	default:
+		return nil, false, e.fail(o, err)
+	}
+}
+
+// CountHosts returns how many hosts the server we talk to knows, without those of secondary servers and with those in
+// "Unassigned devices". It asks each time. Errors are *bridge.ExecError.
+func (e *Executor) CountHosts(ctx context.Context) (int, error) {
+	n, err := e.client.countHosts(ctx)
+	if err != nil {
+		return 0, e.fail(bridge.Order{}, err)
+	}
+	return n, nil
 }
 
 // sendable refuses orders KSC has no task for or that do not say what to act on.
@@ -131,6 +190,7 @@ func (e *Executor) Execute(ctx context.Context, o bridge.Order) (bridge.Receipt,
 	if err != nil {
 		return bridge.Receipt{}, e.fail(o, err)
 	}
+	bridge.CrashPoint(bridge.CrashAdded)
 	return e.complete(ctx, o, id, ""), nil
 }
 

@@ -16,6 +16,11 @@ var (
 	methodFindIncidents  = method{"HostGroup.FindIncidents", true}
 	methodFindHosts      = method{"HostGroup.FindHosts", true}
 	methodGetHostInfo    = method{"HostGroup.GetHostInfo", true}
+	methodGetHostTasks   = method{"HostGroup.GetHostTasks", true}
+
+	methodGetGroupInfoEx    = method{"HostGroup.GetGroupInfoEx", true}
+	methodGroupIDGroups     = method{"HostGroup.GroupIdGroups", true}
+	methodGroupIDUnassigned = method{"HostGroup.GroupIdUnassigned", true}
 )
 
 // searchLife is how many seconds after its last use the server keeps a result set; we release it before.
@@ -171,12 +176,14 @@ type Host struct {
 	DNSDomain   string `json:"KLHST_WKS_DNSDOMAIN"`
 	// IP is the IPv4 address, its first byte lowest.
 	IP Long `json:"KLHST_WKS_IP_LONG"`
+	// GroupID is the administration group the host is in; nil when the server did not say. 0 is a group: "Managed devices".
+	GroupID *Long `json:"KLHST_WKS_GROUPID"`
 }
 
 func hostFields() []string {
 	return []string{
 		"KLHST_WKS_HOSTNAME", "KLHST_WKS_DN", "KLHST_WKS_WINHOSTNAME", "KLHST_WKS_FQDN", "KLHST_WKS_DNSNAME",
-		"KLHST_WKS_DNSDOMAIN", "KLHST_WKS_IP_LONG",
+		"KLHST_WKS_DNSDOMAIN", "KLHST_WKS_IP_LONG", "KLHST_WKS_GROUPID",
 	}
 }
 
@@ -228,6 +235,116 @@ func (c *Client) GetHostInfo(ctx context.Context, id string) (Host, error) {
 		return Host{}, unreadableAnswer(methodGetHostInfo, &answerError{"host has an unexpected form", out.Info}, nil)
 	}
 	return h, nil
+}
+
+type textOut struct {
+	result
+	Text string `json:"PxgRetVal"`
+}
+
+func (o *textOut) missing() string {
+	if o.Text == "" {
+		return "PxgRetVal is no id"
+	}
+	return ""
+}
+
+// GetHostTasks returns the handle under which the class HostTasks knows the host with the given id. It ends with the session;
+// nothing releases it before.
+//
+// KSC: https://support.kaspersky.com/help/KSC/16/KSCAPI/a00549.html
+func (c *Client) GetHostTasks(ctx context.Context, host string) (string, error) {
+	var out textOut
+	in := struct {
+		Host string `json:"strHostName"`
+	}{host}
+	if err := c.call(ctx, methodGetHostTasks, in, &out); err != nil {
+		return "", err
+	}
+	return out.Text, nil
+}
+
+// Group is an administration group.
+type Group struct {
+	// ID is its number; 0 was seen to be "Managed devices" (observed: demisto/content, KasperskySecurityCenter).
+	ID Long `json:"id"`
+	// Name is its own name, without those of the groups above.
+	Name string `json:"name"`
+	// ParentID is the group above; nil when the server did not say. What predefined groups have there is not documented.
+	ParentID *Long `json:"parentId"`
+}
+
+type groupOut struct {
+	result
+	Group *Group `json:"PxgRetVal"`
+}
+
+func (o *groupOut) missing() string {
+	if o.Group == nil {
+		return "PxgRetVal is no group"
+	}
+	return ""
+}
+
+// GetGroupInfoEx returns the administration group with the given number.
+//
+// KSC: https://support.kaspersky.com/help/KSC/16/KSCAPI/a00549_abd080cee067e37f8ba3a679b4de43be4.html (since 13), attributes
+// https://support.kaspersky.com/help/KSC/15/KSCAPI/a00005.html
+func (c *Client) GetGroupInfoEx(ctx context.Context, id int64) (Group, error) {
+	var out groupOut
+	in := struct {
+		ID     int64    `json:"nGroupId"`
+		Fields []string `json:"pArrAttributes"`
+	}{id, []string{"id", "name", "parentId"}}
+	if err := c.call(ctx, methodGetGroupInfoEx, in, &out); err != nil {
+		return Group{}, err
+	}
+	return *out.Group, nil
+}
+
+type groupIDOut struct {
+	result
+	ID *Long `json:"PxgRetVal"`
+}
+
+func (o *groupIDOut) missing() string {
+	if o.ID == nil {
+		return "PxgRetVal is no group"
+	}
+	return ""
+}
+
+// GroupIDGroups returns the number of the predefined group "Managed devices" of the server (or virtual server) we talk to.
+//
+// KSC: https://support.kaspersky.com/help/KSC/16/KSCAPI/a00549.html (GroupIdGroups).
+func (c *Client) GroupIDGroups(ctx context.Context) (int64, error) {
+	return c.predefined(ctx, methodGroupIDGroups)
+}
+
+// GroupIDUnassigned returns the number of the predefined group "Unassigned devices".
+//
+// KSC: https://support.kaspersky.com/help/KSC/16/KSCAPI/a00549.html (GroupIdUnassigned).
+func (c *Client) GroupIDUnassigned(ctx context.Context) (int64, error) {
+	return c.predefined(ctx, methodGroupIDUnassigned)
+}
+
+func (c *Client) predefined(ctx context.Context, m method) (int64, error) {
+	var out groupIDOut
+	if err := c.call(ctx, m, struct{}{}, &out); err != nil {
+		return 0, err
+	}
+	return int64(*out.ID), nil
+}
+
+// refusesOne reports whether the server answered and it is only this one question that it refuses or garbles: the account is
+// let in, and other questions may fare better.
+func refusesOne(err error) bool {
+	if _, garbled := errors.AsType[*answerError](err); garbled {
+		return true
+	}
+	call, ok := errors.AsType[*CallError](err)
+	_, shutOut := errors.AsType[*AuthError](err)
+	return ok && !shutOut && call.Class == bridge.Permanent
 }
 
 // isRefusal reports whether the application answered, but with a PxgError.

@@ -80,6 +80,13 @@ type ref struct {
 	index int
 }
 
+// fact is a ref with the name and kind of what it refers to.
+type fact struct {
+	name string
+	ref  ref
+	kind kind
+}
+
 const (
 	rawPrefix   = "raw."
 	alertPrefix = "alert."

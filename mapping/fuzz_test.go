@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -27,6 +28,11 @@ rules:
       - {task: terminateProcess, subject: process, params: {sha256hash: '${process.sha256 ?: ""}'}}
       - {task: isolateHost, params: {action: "${raw.action ?: 1}"}, host: "${raw.a.list}"}
     dedupe: {by: [raw.a, user]}
+  - name: c
+    mode: enforce
+    match: {}
+    do: [{task: isolateHost, params: {action: 1}}, {task: blockAddress, params: {address: "${source_ip}"}}]
+    after: {count: 3, within: 10m, by: [host, raw.a.list]}
 `
 
 // golden returns the parts of all golden files with that position.
@@ -135,6 +141,10 @@ func checkOrders(t *testing.T, m bridge.Mapped) {
 		if o.ID == "" || o.Host == "" || o.Task == nil || o.State != "" {
 			t.Fatalf("incomplete order %+v", o)
 		}
+		if counted := o.Strike != ""; counted != (o.StrikeCount >= 2 && o.StrikeCount <= 10000) ||
+			counted != (o.StrikeWithin >= time.Second && o.StrikeWithin <= 24*time.Hour) {
+			t.Fatalf("half a threshold in %+v", o)
+		}
 		if o.Subject.PID == 0 {
 			if err := o.Task.Validate(); err != nil {
 				t.Fatalf("invalid order: %v", err)
@@ -142,7 +152,7 @@ func checkOrders(t *testing.T, m bridge.Mapped) {
 		}
 	}
 	for _, o := range m.Refused {
-		if o.ID == "" || o.State != bridge.StateRefused || o.Reason == "" || o.Detail == "" || strings.ContainsAny(o.Detail, "\n\x1b") {
+		if o.ID == "" || o.State != bridge.StateRefused || o.Reason == "" || o.Detail == "" || strings.ContainsAny(o.Detail, "\n\x1b") || o.Strike != "" {
 			t.Fatalf("incomplete refusal %+v", o)
 		}
 	}
@@ -150,7 +160,10 @@ func checkOrders(t *testing.T, m bridge.Mapped) {
 
 // FuzzRules feeds the loader: no panic, every problem has a place in the file, what loads can be used.
 func FuzzRules(f *testing.F) {
-	for _, rules := range append(golden(f, 0), fuzzRules, "rules: {a: b}", "? - a\n: b", "rules: [~]", "- \"", "a: |\n  x\n b", "%YAML 1.2\n---\nrules: !!seq []") {
+	for _, rules := range append(golden(f, 0), fuzzRules, "rules: {a: b}",
+		"rules: [{name: r, match: {}, do: [{task: isolateHost, params: {action: 1}}], after: {count: 0x7fff, within: -1s, by: [time, ~]}}]",
+		"rules: [{name: r, match: {}, do: [{task: isolateHost, params: {action: 1}}], after: {count: -3, within: 24h, by: [alert.user, raw.extra.list]}}]",
+		"rules:\n- after:\n    count: 99999999999999999999\n    within: 1e9h\n    by: host", "? - a\n: b", "rules: [~]", "- \"", "a: |\n  x\n b", "%YAML 1.2\n---\nrules: !!seq []") {
 		f.Add([]byte(rules))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {

@@ -28,7 +28,7 @@ var (
 const separator = "----------\n"
 
 // TestRulesAndAlertsGiveTheOrdersOfTheGoldenFiles runs testdata/golden: rules, the alert, then what comes
-// out. Comments at the top of the rules choose preset, host, tasks and ceiling of the source.
+// out. Comments at the top of the rules choose preset, host and tasks of the source, ceiling and lease.
 func TestRulesAndAlertsGiveTheOrdersOfTheGoldenFiles(t *testing.T) {
 	t.Parallel()
 	files, err := filepath.Glob("testdata/golden/*.golden")
@@ -72,6 +72,7 @@ func outcome(t *testing.T, rules, doc string) string {
 		Location: zone,
 	}
 	src := mapping.Source{Preset: "generic"}
+	var err error
 	for line := range strings.Lines(rules) {
 		key, value, ok := strings.Cut(strings.TrimPrefix(strings.TrimSpace(line), "# "), ": ")
 		if !strings.HasPrefix(line, "#") || !ok {
@@ -82,6 +83,11 @@ func outcome(t *testing.T, rules, doc string) string {
 			src.Preset = value
 		case "host":
 			src.Host = value
+		case "lease":
+			cfg.Lease, err = time.ParseDuration(value)
+			if err != nil {
+				t.Fatal(err)
+			}
 		case "ceiling":
 			cfg.Ceiling = bridge.Mode(value)
 		case "tasks":
@@ -146,6 +152,9 @@ func writeMapped(t *testing.T, b *strings.Builder, m bridge.Mapped) {
 		}
 		if o.Dedupe != "" || o.Window != 0 {
 			line("dedupe", o.Dedupe+" "+o.Window.String())
+		}
+		if o.Strike != "" || o.StrikeCount != 0 || o.StrikeWithin != 0 {
+			line("strike", fmt.Sprintf("%s %d in %s", o.Strike, o.StrikeCount, o.StrikeWithin))
 		}
 		line("alert time", stamp(o.AlertTime))
 		if o.State != "" || o.Detail != "" || o.AlertID != m.Alert.ID || o.Source != m.Alert.Source {

@@ -18,10 +18,13 @@ const (
 	keyMatch  = "match"
 	keyDo     = "do"
 	keyDedupe = "dedupe"
+	keyAfter  = "after"
 	keyWhen   = "when"
 	keyTests  = "tests"
 	keyBy     = "by"
 	keyFor    = "for"
+	keyCount  = "count"
+	keyWithin = "within"
 
 	keyTask    = "task"
 	keyParams  = "params"
@@ -35,15 +38,18 @@ const (
 
 var (
 	fileKeys   = []string{keyRules}
-	ruleKeys   = []string{keyName, keyMode, keyMatch, keyDo, keyDedupe, keyWhen, keyTests}
+	ruleKeys   = []string{keyName, keyMode, keyMatch, keyDo, keyAfter, keyDedupe, keyWhen, keyTests}
 	stepKeys   = []string{keyTask, keyParams, keySubject, keyFor, keyHost}
 	dedupeKeys = []string{keyBy, keyFor}
+	afterKeys  = []string{keyCount, keyWithin, keyBy}
 )
 
 // loader compiles rule files one after the other.
 type loader struct {
 	// window is the dedupe window of rules that name none.
 	window time.Duration
+	// lease is how long an isolation lasts whose step does not say for.
+	lease time.Duration
 	*document
 	rules    []*rule
 	places   map[string]string // rule name → where it stands
@@ -51,8 +57,8 @@ type loader struct {
 	rawIndex map[string]int
 }
 
-func newLoader(window time.Duration) *loader {
-	return &loader{window: window, places: map[string]string{}, rawIndex: map[string]int{}}
+func newLoader(window, lease time.Duration) *loader {
+	return &loader{window: window, lease: lease, places: map[string]string{}, rawIndex: map[string]int{}}
 }
 
 // load compiles one file and returns its problems.
@@ -109,6 +115,8 @@ func (l *loader) rule(n ast.Node) {
 			r.steps = l.steps(e.value)
 		case keyDedupe:
 			r.by, r.window = l.dedupe(e.value)
+		case keyAfter:
+			r.after = l.after(e.value)
 		case keyWhen, keyTests:
 			l.failAt(e.token, "%q is not available in this version: remove it", e.key)
 		}
@@ -179,15 +187,13 @@ func (l *loader) dedupe(n ast.Node) (by []ref, window time.Duration) {
 	for _, e := range entries {
 		switch e.key {
 		case keyBy:
-			items, ok := l.items(e.value, "by")
+			items, ok := l.items(e.value, keyBy)
 			if !ok {
 				continue
 			}
 			for _, item := range items {
-				if name, ok := l.text(item, "a field of by"); ok {
-					if at, _, ok := l.factNamed(item, strings.TrimPrefix(name, alertPrefix)); ok {
-						by = append(by, at)
-					}
+				if f, ok := l.fact(item); ok {
+					by = append(by, f.ref)
 				}
 			}
 		case keyFor:
@@ -213,6 +219,17 @@ func (l *loader) duration(n ast.Node, what string) (time.Duration, bool) {
 		return 0, false
 	}
 	return d, true
+}
+
+// fact returns the fact an element of `by` names.
+func (l *loader) fact(n ast.Node) (fact, bool) {
+	name, ok := l.text(n, "a field of by")
+	if !ok {
+		return fact{}, false
+	}
+	name = strings.TrimPrefix(name, alertPrefix)
+	at, k, ok := l.factNamed(n, name)
+	return fact{name: name, ref: at, kind: k}, ok
 }
 
 func hours(d time.Duration) string { return fmt.Sprintf("%dh", int(d.Hours())) }

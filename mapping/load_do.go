@@ -65,6 +65,9 @@ func (l *loader) step(n ast.Node) *step {
 		l.host(v, s)
 	}
 	l.taskParams(n, given[keyParams], s)
+	if k == bridge.KindIsolateHost {
+		s.period = l.lease
+	}
 	if v := given[keyFor]; v != nil {
 		l.period(v, s)
 	}

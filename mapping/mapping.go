@@ -1,6 +1,7 @@
 package mapping
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -40,6 +41,9 @@ type Config struct {
 	Ceiling bridge.Mode
 	// Window is the dedupe window of rules that do not name their own; 0 = 10 min, negative = none.
 	Window time.Duration
+	// Lease is how long an isolation lasts whose rule does not say `for` (leases.default of the settings):
+	// 1s to 720h; 0 = 4h.
+	Lease time.Duration
 	// Location is the zone of times that a preset declares local; nil = time.Local.
 	Location *time.Location
 }
@@ -76,7 +80,7 @@ func New(cfg Config) (*Mapping, error) {
 	case window < 0:
 		window = 0
 	}
-	l := newLoader(window)
+	l := newLoader(window, cmp.Or(cfg.Lease, defaultIsolation))
 	var problems []Problem
 	for _, f := range cfg.Files {
 		problems = append(problems, l.load(f)...)
@@ -99,6 +103,9 @@ func New(cfg Config) (*Mapping, error) {
 		if _, err := bridge.ParseMode(string(cfg.Ceiling)); err != nil {
 			errs = append(errs, fmt.Errorf("mode: %w", err))
 		}
+	}
+	if l.lease < minFor || l.lease > maxFor {
+		errs = append(errs, fmt.Errorf("leases.default: must be from %s to %s, not %s", minFor, hours(maxFor), l.lease))
 	}
 	if err := errors.Join(errs...); err != nil {
 		return nil, err

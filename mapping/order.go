@@ -16,6 +16,7 @@ import (
 
 // orders adds what one rule asks for to m.
 func (r *rule) orders(m *bridge.Mapped, v *view, mode bridge.Mode, src *source) {
+	m.Orders = slices.Grow(m.Orders, len(r.steps))
 	for i, s := range r.steps {
 		o := bridge.Order{
 			AlertID: v.alert.ID, Source: v.alert.Source, Rule: r.name, At: r.at, Mode: mode,
@@ -24,6 +25,9 @@ func (r *rule) orders(m *bridge.Mapped, v *view, mode bridge.Mode, src *source) 
 		reason, err := s.fill(&o, v, src)
 		if err == nil {
 			reason, err = r.identify(&o, v)
+		}
+		if err == nil && r.after != nil {
+			reason, err = r.after.strike(&o, i, v)
 		}
 		if err == nil {
 			m.Orders = append(m.Orders, o)
@@ -40,7 +44,7 @@ func (r *rule) orders(m *bridge.Mapped, v *view, mode bridge.Mode, src *source) 
 // fill gives the order its host, subject and task.
 func (s *step) fill(o *bridge.Order, v *view, src *source) (bridge.Reason, error) {
 	if src.Tasks != nil && !slices.Contains(src.Tasks, s.kind) {
-		return bridge.ReasonMode, fmt.Errorf("sources.%s.tasks does not allow it", o.Source)
+		return bridge.ReasonSource, fmt.Errorf("sources.%s.tasks does not allow it", o.Source)
 	}
 	host, err := s.target(v, o.Source)
 	if err != nil {
@@ -62,13 +66,8 @@ func (s *step) fill(o *bridge.Order, v *view, src *source) (bridge.Reason, error
 	}
 	o.Task = task
 	o.For = s.period
-	if isolation, ok := task.(bridge.IsolateHost); ok {
-		switch {
-		case isolation.Action != bridge.IsolationOn:
-			o.For = 0
-		case o.For == 0:
-			o.For = defaultIsolation
-		}
+	if isolation, ok := task.(bridge.IsolateHost); ok && isolation.Action != bridge.IsolationOn {
+		o.For = 0
 	}
 	return bridge.ReasonNone, nil
 }

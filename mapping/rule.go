@@ -31,6 +31,8 @@ type rule struct {
 	// by are the facts that are part of the dedupe key besides the target; window 0 means no dedupe.
 	by     []ref
 	window time.Duration
+	// after is the threshold of the rule; nil = every alert counts at once.
+	after *threshold
 }
 
 func (r *rule) holds(v *view) bool {
@@ -52,7 +54,7 @@ type step struct {
 	subject bool
 	// host is where the order goes when it is not the alert's host; nil = the alert's.
 	host param
-	// period is what `for` says; 0 = the default.
+	// period is what `for` says; without it the lease of the Config for isolateHost, else 0 = the executor's default.
 	period time.Duration
 }
 

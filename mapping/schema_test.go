@@ -63,7 +63,7 @@ func TestSchemaAndLoaderKnowTheSameKeys(t *testing.T) {
 		node schemaNode
 		keys []string
 	}{
-		"file": {root, fileKeys}, "rule": {def("rule"), ruleKeys}, "step": {def("step"), stepKeys}, "dedupe": {def("dedupe"), dedupeKeys},
+		"file": {root, fileKeys}, "rule": {def("rule"), ruleKeys}, "step": {def("step"), stepKeys}, "dedupe": {def("dedupe"), dedupeKeys}, "after": {def("after"), afterKeys},
 	} {
 		if diff := cmp.Diff(slices.Sorted(slices.Values(c.keys)), keysOf(c.node)); diff != "" {
 			t.Errorf("%s: -loader +schema\n%s", name, diff)
@@ -126,6 +126,28 @@ func TestSchemaKnowsExactlyTheFactsAndModifiersOfMatch(t *testing.T) {
 	}
 }
 
+func TestSchemaKnowsExactlyTheFactsOfBy(t *testing.T) {
+	t.Parallel()
+	root := parseSchema[schemaNode](t, Schema())
+	for def, wrong := range map[string][]string{"dedupe": nil, "after": {"time", "alert.time"}} {
+		node := parseSchema[schemaNode](t, root.Defs[def])
+		by := parseSchema[struct{ Items struct{ Pattern string } }](t, node.Properties[keyBy])
+		pattern := regexp.MustCompile(by.Items.Pattern)
+		for _, name := range append(fieldNames(), "raw.a.b") {
+			for _, full := range []string{name, alertPrefix + name} {
+				if got, want := pattern.MatchString(full), !slices.Contains(wrong, full); got != want {
+					t.Errorf("%s.by: schema takes %q: %v, want %v", def, full, got, want)
+				}
+			}
+		}
+		for _, name := range []string{"levels", "age", "raw", "hosts", "host|not", ""} {
+			if pattern.MatchString(name) {
+				t.Errorf("%s.by: schema takes %q", def, name)
+			}
+		}
+	}
+}
+
 func TestSchemaTakesTheRulesTheLoaderTakes(t *testing.T) {
 	t.Parallel()
 	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(Schema()))
@@ -150,7 +172,7 @@ func TestSchemaTakesTheRulesTheLoaderTakes(t *testing.T) {
 			t.Fatal(err)
 		}
 		rules, _, _ := strings.Cut(string(data), "----------\n")
-		problems := newLoader(defaultWindow).load(RuleFile{Name: "rules.yaml", Data: []byte(rules)})
+		problems := newLoader(defaultWindow, defaultIsolation).load(RuleFile{Name: "rules.yaml", Data: []byte(rules)})
 		if strings.HasPrefix(filepath.Base(file), "syntax") || strings.HasPrefix(filepath.Base(file), "aliases") {
 			continue
 		}

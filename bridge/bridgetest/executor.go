@@ -46,7 +46,7 @@ type RefusedOrder struct {
 	Reason bridge.Reason
 }
 
-// TestExecutor checks the contract of bridge.Executor and of the optional Intender and Reconciler: only
+// TestExecutor checks the contract of bridge.Executor and of the optional Intender, Reconciler and Follower: only
 // *bridge.ExecError, no effect without a receipt that says so, no effect after ctx has ended, many callers at once.
 func TestExecutor(t *testing.T, world func(t *testing.T) ExecutorUnderTest) {
 	t.Helper()
@@ -91,6 +91,7 @@ func TestExecutor(t *testing.T, world func(t *testing.T) ExecutorUnderTest) {
 	})
 	t.Run("intends without an effect", func(t *testing.T) { testIntend(t, world(t)) })
 	t.Run("finds out what became of an intent", func(t *testing.T) { testReconcile(t, world(t)) })
+	t.Run("follows orders without an effect", func(t *testing.T) { testFollow(t, world(t)) })
 }
 
 func testRefusals(t *testing.T, u ExecutorUnderTest) {
@@ -200,6 +201,46 @@ func testReconcile(t *testing.T, u ExecutorUnderTest) {
 	}
 	checkReceipt(t, r)
 	u.wantEffects(t, before+1)
+}
+
+func testFollow(t *testing.T, u ExecutorUnderTest) {
+	t.Helper()
+	f, ok := u.Executor.(bridge.Follower)
+	if !ok {
+		t.Skip("the executor does not tell how orders go on")
+	}
+	o, never := intended(t, u, u.Good(t)), intended(t, u, u.Good(t))
+	r, err := execute(t, t.Context(), u, o)
+	if err != nil {
+		t.Fatalf("execute: %v", err)
+	}
+	o.State, o.Ref = r.State, r.Ref
+	before := u.effects(t)
+	for _, orders := range [][]bridge.Order{nil, {never}, {o, never}, {o}} {
+		told, err := f.Follow(t.Context(), orders)
+		if err != nil {
+			t.Fatalf("follow: %v", err)
+		}
+		if len(told) > 1 || len(told) == 1 && (told[0].OrderID != o.ID || len(orders) == 0 || orders[0].ID != o.ID) {
+			t.Errorf("follow = %+v, want at most one answer, for an order that was asked about and carried out", told)
+		}
+		for _, p := range told {
+			if p.State != bridge.StateRunning && p.State != bridge.StateDone && p.State != bridge.StateFailed {
+				t.Errorf("state = %q, want running, done or failed", p.State)
+			}
+			if err := printable(p.Detail); err != nil {
+				t.Errorf("detail %+q: %v", p.Detail, err)
+			}
+		}
+	}
+	u.wantEffects(t, before)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := f.Follow(ctx, []bridge.Order{o}); err != nil {
+		if _, ok := err.(*bridge.ExecError); !ok { //nolint:errorlint // the caller reads the outermost error
+			t.Errorf("error = %v (%T), want *bridge.ExecError", err, err)
+		}
+	}
 }
 
 // execute calls Execute and fails the test when it does not come back.

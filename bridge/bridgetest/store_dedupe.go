@@ -20,7 +20,7 @@ func storeFindsDuplicates(t *testing.T, s bridge.Store) {
 	wantState(t, got[2].Order, bridge.StateQueued, "")
 	wantState(t, got[3].Order, bridge.StateQueued, "")
 	wantState(t, stored(t, s, second), bridge.StateDuplicate, first.ID)
-	move(t, s, got[0].Order, bridge.StateDone)
+	move(t, s, move(t, s, got[0].Order, bridge.StateSending), bridge.StateDone)
 	third := withKey(NewOrder(t, "a5", "ws01"), "k", time.Hour)
 	wantState(t, admit(t, s, third)[0].Order, bridge.StateDuplicate, first.ID)
 	refused := withState(withKey(NewOrder(t, "a6", "ws01"), "k", time.Hour), bridge.StateRefused)
@@ -46,13 +46,6 @@ func storeForgetsFailedCover(t *testing.T, s bridge.Store) {
 		wantState(t, admit(t, s, second)[0].Order, bridge.StateQueued, "")
 		wantState(t, admit(t, s, withKey(NewOrder(t, key+"3", "ws01"), key, time.Hour))[0].Order, bridge.StateDuplicate, second.ID)
 	}
-}
-
-func storeCoversAfterRetry(t *testing.T, s bridge.Store) {
-	o := admit(t, s, withKey(NewOrder(t, "a1", "ws01"), "k", time.Hour))[0].Order
-	o = move(t, s, o, bridge.StateFailed)
-	move(t, s, o, bridge.StateQueued)
-	wantState(t, admit(t, s, withKey(NewOrder(t, "a2", "ws01"), "k", time.Hour))[0].Order, bridge.StateDuplicate, o.ID)
 }
 
 func storeEndsWindow(t *testing.T, s bridge.Store) {

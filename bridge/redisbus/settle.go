@@ -181,7 +181,9 @@ func (s *Stream) xack(ctx context.Context, batch []*entry) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
+	bridge.CrashPoint(bridge.CrashBeforeAck)
 	n, err := l.client.XAck(ctx, s.cfg.Stream, s.cfg.Group, ids...).Result()
+	bridge.CrashPoint(bridge.CrashAfterAck)
 	if err != nil {
 		s.acker.reset(l)
 	}

@@ -18,9 +18,11 @@ const (
 	insertAlert = `INSERT INTO alerts (seq, source, id, preset, received, raw_of, raw) VALUES (?,?,?,?,?,?,?)`
 	insertOrder = `INSERT INTO orders (seq, id, state, owner, admitted, updated, alert, alert_id, source, rule, at, actor, host,
 	task, params, subject, mode, via, lasts, dedupe, dedupe_window, dedupe_until, alert_time, created, not_after, reason, detail,
-	covers, executor, attempts, ref, intent_target, intent_names, intent_second, intent_key, intent_body)
-	VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT (id) DO NOTHING`
-	selectLive = `SELECT id FROM orders WHERE dedupe = ? AND dedupe_until > ? LIMIT 1`
+	covers, executor, attempts, ref, intent_target, intent_names, intent_second, intent_key, intent_body, due, approval, isolates, trail)
+	VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT (id) DO NOTHING`
+	// A duplicate with a window is one reason more for what another order does: it covers as long as that one came to something.
+	selectLive = `SELECT id FROM orders o WHERE dedupe = ? AND dedupe_until > ? AND (state <> 'duplicate' OR EXISTS (
+	SELECT 1 FROM orders e WHERE e.id = o.covers AND e.state NOT IN ('refused', 'failed', 'expired', 'cancelled'))) LIMIT 1`
 )
 
 // admission is an Admission made ready for the writer.
@@ -36,13 +38,14 @@ type alertRow struct {
 	sameAs int // index of the alert with the same document, or its own
 }
 
-// Admit implements bridge.Store. Every order needs an id and a state; what the store fills in is Updated, Created when
-// it is zero, and for a duplicate State, Reason (ReasonDedupe) and Covers. A window is opened by the first order
-// that is held or on its way and lasts from then; refused, shadow and duplicate orders open none, and one that came
-// to nothing (refused, failed, expired, cancelled) covers nothing more. An admission whose orders are all known adds
-// nothing, its alerts included. Intent.Second has whole seconds.
+// Admit implements bridge.Store. Every order needs an id and a state; what the store fills in is Updated, Due, Created when
+// it is zero, and what the window and the guards of Config.Policy make of it: State, Reason, Detail and Covers. A window is
+// opened by the first order that is held or on its way, or that became one more reason of a lease, and lasts from then; other
+// refused, shadow and duplicate orders open none, and one that came to nothing (refused, failed, expired, cancelled)
+// covers nothing more. An admission whose orders are all known adds nothing, its alerts included. Intent.Second has whole seconds;
+// only orders that enter as sending keep Intent.Second and Intent.Body.
 func (s *Store) Admit(ctx context.Context, a bridge.Admission) ([]bridge.Admitted, error) {
-	ready, err := prepareAdmission(a)
+	ready, err := prepareAdmission(a, s.cfg.Owner)
 	if err != nil {
 		return nil, fmt.Errorf("admit: %w", err)
 	}
@@ -59,7 +62,7 @@ func (s *Store) Admit(ctx context.Context, a bridge.Admission) ([]bridge.Admitte
 }
 
 // prepareAdmission does what needs no transaction, so that the writer does not have to.
-func prepareAdmission(a bridge.Admission) (admission, error) {
+func prepareAdmission(a bridge.Admission, owner string) (admission, error) {
 	var ready admission
 	var errs []error
 	for i := range a.Alerts {
@@ -80,7 +83,7 @@ func prepareAdmission(a bridge.Admission) (admission, error) {
 		ready.alerts = append(ready.alerts, row)
 	}
 	for i := range a.Orders {
-		row, err := newOrderRow(a.Orders[i])
+		row, err := newOrderRow(a.Orders[i], owner)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("order %d: %w", i, err))
 			continue
@@ -138,24 +141,27 @@ func (t *tx) admitOrder(r *orderRow, digest []byte) (bridge.Admitted, error) {
 	if o.Created.IsZero() {
 		o.Created = t.now
 	}
-	if o.Dedupe != "" && o.State != bridge.StateRefused && o.State != bridge.StateDuplicate {
-		live, err := t.first(selectLive, o.Dedupe, nanos(t.now))
+	if o.Strike != "" {
+		// Alerts are counted, so a redelivery has to be told before the guards are asked. Other guards only look until the order is in.
+		known, err := t.first(selectOrder+` WHERE id = ?`, o.ID)
 		if err != nil {
 			return bridge.Admitted{}, err
 		}
-		switch {
-		case live != nil:
-			o.State, o.Reason, o.Covers = bridge.StateDuplicate, bridge.ReasonDedupe, asText(live[0])
-		case o.Window > 0 && o.State != bridge.StateShadow:
-			r.dedupeUntil = t.now.Add(o.Window)
+		if known != nil {
+			return bridge.Admitted{Order: scanOrder(known), Known: true}, nil
 		}
 	}
+	latch, err := t.judgeNew(r)
+	if err != nil {
+		return bridge.Admitted{}, err
+	}
+	o.Due = t.due(o, "")
 	run, err := t.freeSecond(r)
 	if err != nil {
 		return bridge.Admitted{}, err
 	}
-	r.seq = t.lastOrder + 1
-	n, err := t.run(insertOrder, r.insertArgs(t.w.store.cfg.Owner)...)
+	r.seq, r.trail = t.lastOrder+1, t.nextAudit()
+	n, err := t.run(insertOrder, r.insertArgs()...)
 	if err != nil {
 		return bridge.Admitted{}, err
 	}
@@ -169,7 +175,65 @@ func (t *tx) admitOrder(r *orderRow, digest []byte) (bridge.Admitted, error) {
 	rec.Alert = digest
 	t.audit(rec)
 	t.w.place(o.ID, r.seq)
-	return bridge.Admitted{Order: *o}, nil
+	asked, err := t.after(r, "", latch)
+	return bridge.Admitted{Order: *o, Asked: asked}, err
+}
+
+// judgeNew asks the windows, then the ledger about an order that is not in the store. latch is why the hold has to be
+// latched once it is.
+func (t *tx) judgeNew(r *orderRow) (latch string, err error) {
+	o := &r.order
+	opens := o.Dedupe != "" && o.State != bridge.StateRefused && o.State != bridge.StateDuplicate
+	// An isolation is a reason to keep its host isolated even when its window is open: the ledger comes first for it.
+	isolates := bridge.IsIsolation(o.Task)
+	if isolates {
+		if err := t.judgeMemory(r); err != nil {
+			return "", err
+		}
+	}
+	if opens && (!isolates || !o.State.End()) {
+		live, err := t.first(selectLive, o.Dedupe, nanos(t.now))
+		if err != nil {
+			return "", err
+		}
+		if live != nil {
+			verdict := bridge.Verdict{State: bridge.StateDuplicate, Reason: bridge.ReasonDedupe, Detail: o.Detail}
+			r.judged(bridge.Judgement{Verdict: verdict, Covers: asText(live[0])})
+			return "", nil
+		}
+	}
+	if !isolates {
+		if err := t.judgeMemory(r); err != nil {
+			return "", err
+		}
+	}
+	if o.State == bridge.StateSending {
+		if latch, err = t.judgeBegin(r); err != nil {
+			return "", err
+		}
+	}
+	reason := o.State == bridge.StateDuplicate && o.Reason == bridge.ReasonLease
+	if opens && o.Window > 0 && (reason || !o.State.End()) {
+		r.dedupeUntil = t.now.Add(o.Window)
+	}
+	return latch, nil
+}
+
+// judgeMemory asks the ledger about a new order if some rule of it is about the order.
+func (t *tx) judgeMemory(r *orderRow) error {
+	o := &r.order
+	if o.Strike == "" && (o.State.End() || !t.w.concerns(o)) {
+		return nil
+	}
+	l, err := t.ledger()
+	if err != nil {
+		return err
+	}
+	j, err := l.Admit(*o, t.now, t)
+	if err == nil && j.State != bridge.StateQueued {
+		r.judged(j)
+	}
+	return err
 }
 
 // order reads the whole order of an id.
@@ -179,7 +243,7 @@ func (t *tx) order(id string) (bridge.Order, error) {
 		return bridge.Order{}, err
 	}
 	if row == nil {
-		return bridge.Order{}, fmt.Errorf("order %s: %w", id, ErrNotFound)
+		return bridge.Order{}, fmt.Errorf("order %s: %w", id, bridge.ErrNotFound)
 	}
 	return scanOrder(row), nil
 }

@@ -2,75 +2,74 @@ package store
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"database/sql/driver"
-	"encoding/binary"
 	"strings"
-	"time"
+	"unicode/utf8"
 
 	"github.com/edr-bridge/edr-bridge/bridge"
 )
 
-// The words of AuditRecord.What for the life of an order. Records that belong to no order carry a Note… word of package bridge.
-const (
-	AuditAdmit = "admit" // the order came into the store
-	AuditMove  = "move"  // its state changed
+// The words of the audit chain are those of package bridge.
+type (
+	// AuditRecord is one link of the chain, see bridge.AuditRecord.
+	AuditRecord = bridge.AuditRecord
+	// AuditFilter picks records, see bridge.AuditFilter.
+	AuditFilter = bridge.AuditFilter
+	// Anchor is the head of the chain at some moment, see bridge.Anchor.
+	Anchor = bridge.Anchor
+	// AuditReport is what a verification found, see bridge.AuditReport.
+	AuditReport = bridge.AuditReport
 )
 
-// AuditRecord is one link of the audit chain.
-type AuditRecord struct {
-	// Seq counts from 1 without gaps.
-	Seq  int64
-	Time time.Time
-	// What is AuditAdmit, AuditMove or one of the Note… words of package bridge.
-	What string
-	// Order is the id of the order, empty for notes; From and To are its state before and after.
-	Order    string
-	From, To bridge.State
-	Reason   bridge.Reason
-	Rule     string
-	Task     bridge.Kind
-	Host     string
-	// Source is the source of the alert or the one a note is about, Actor the person.
-	Source, Actor string
-	// Count is how many alerts a note is about.
-	Count  int64
-	Detail string
-	// Alert is the SHA-256 of the document the order comes from, on the admit record.
-	Alert []byte
-	// Payload is the SHA-256 of the body that is sent, or of the params of an order without one.
-	Payload []byte
-	// Prev is the hash of the record before, Hash the one of this record.
-	Prev, Hash [sha256.Size]byte
-
-	orderSeq int64
-}
+// The words of AuditRecord.What for the life of an order, see package bridge.
+const (
+	AuditAdmit = bridge.AuditAdmit
+	AuditMove  = bridge.AuditMove
+)
 
 const (
-	insertAudit = `INSERT OR ROLLBACK INTO audit (seq, time, what, order_seq, order_id, state_from, state_to, reason, rule, task, host,
-	source, actor, count, detail, alert, payload, hash) VALUES `
-	auditRow = `(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)`
+	auditColumns = `seq, time, what, order_id, state_from, state_to, reason, rule, task, host, source, actor, approver, count, attempts,
+	ref, detail, alert, payload, policy, keyed, hash`
+	auditWidth  = 22
+	insertAudit = `INSERT OR ROLLBACK INTO audit (` + auditColumns + `) VALUES `
+	auditRow    = `(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)`
 	// auditRows is how many records one statement writes where there are as many; it saves half of their cost.
 	auditRows = 16
+	// selectAudit names the columns scanAudit reads.
+	selectAudit = `SELECT ` + auditColumns + ` FROM audit`
+	// maxPolicy is how many bytes of Config.PolicyDigest are kept.
+	maxPolicy = 16
 )
 
-// audit appends a record to the chain; Seq, Time, Prev and Hash are filled in. It reaches the file with flushAudit.
+// audit appends a record to the chain; Seq, Time, Policy, Keyed, Prev and Hash are filled in. It reaches the file with flushAudit.
+// A record of an order becomes the next one of its trail: the caller stores nextAudit there before.
 func (t *tx) audit(r AuditRecord) {
-	r.Seq, r.Time, r.Prev = t.lastAudit+1, t.now, t.head
-	t.w.canon, r.Hash = r.sum(t.w.canon)
+	r.Seq, r.Time, r.Prev, r.Keyed = t.nextAudit(), t.now, t.head, t.w.seal.keyed()
+	if r.What == AuditAdmit || r.What == bridge.NoteStart {
+		r.Policy = t.w.store.cfg.PolicyDigest
+	}
+	// JSON has no other text: a record has to come back from an export as it went in.
+	for _, s := range []*string{&r.Order, &r.Rule, &r.Host, &r.Source, &r.Actor, &r.Approver, &r.Ref, &r.Detail} {
+		if !utf8.ValidString(*s) {
+			*s = strings.ToValidUTF8(*s, "\uFFFD")
+		}
+	}
+	r.Hash = t.w.seal.sum(&r)
 	t.lastAudit, t.head = r.Seq, r.Hash
-	t.w.records = append(t.w.records, r.Seq, nanos(r.Time), r.What, number(r.orderSeq), text(r.Order), text(r.From), text(r.To),
-		text(r.Reason), text(r.Rule), text(r.Task), text(r.Host), text(r.Source), text(r.Actor), number(r.Count), text(r.Detail),
-		blob(r.Alert), blob(r.Payload), bytes.Clone(r.Hash[:]))
+	t.w.records = append(t.w.records, r.Seq, nanos(r.Time), r.What, text(r.Order), text(r.From), text(r.To), text(r.Reason),
+		text(r.Rule), text(r.Task), text(r.Host), text(r.Source), text(r.Actor), text(r.Approver), number(r.Count), number(r.Attempts),
+		text(r.Ref), text(r.Detail), blob(r.Alert), blob(r.Payload), blob(r.Policy), flag(r.Keyed), bytes.Clone(r.Hash[:]))
 }
+
+// nextAudit is the Seq of the record that is written next.
+func (t *tx) nextAudit() int64 { return t.lastAudit + 1 }
 
 // flushAudit writes the records of the transaction.
 func (t *tx) flushAudit() error {
-	const columns = 18
 	for recs := t.w.records; len(recs) > 0; {
-		sql, n := insertAudit+auditRow, columns
-		if len(recs) >= auditRows*columns {
-			sql, n = insertAudit+strings.Repeat(auditRow+",", auditRows-1)+auditRow, auditRows*columns
+		sql, n := insertAudit+auditRow, auditWidth
+		if len(recs) >= auditRows*auditWidth {
+			sql, n = insertAudit+strings.Repeat(auditRow+",", auditRows-1)+auditRow, auditRows*auditWidth
 		}
 		if _, err := t.run(sql, recs[:n]...); err != nil {
 			return err
@@ -80,34 +79,17 @@ func (t *tx) flushAudit() error {
 	return nil
 }
 
-// sum returns the hash of the record after Prev: SHA-256 over Prev and every field with its length in front, so that
-// no two different records have the same input. buf is scratch.
-func (r *AuditRecord) sum(buf []byte) (scratch []byte, hash [sha256.Size]byte) {
-	when, _ := nanos(r.Time).(int64)
-	buf = append(buf[:0], r.Prev[:]...)
-	buf = binary.BigEndian.AppendUint64(buf, uint64(r.Seq)) //nolint:gosec // bits, not a quantity
-	buf = binary.BigEndian.AppendUint64(buf, uint64(when))  //nolint:gosec // bits, not a quantity
-	buf = appendField(buf, r.What)
-	buf = binary.BigEndian.AppendUint64(buf, uint64(r.orderSeq)) //nolint:gosec // bits, not a quantity
-	buf = appendField(buf, r.Order)
-	buf = appendField(buf, r.From)
-	buf = appendField(buf, r.To)
-	buf = appendField(buf, r.Reason)
-	buf = appendField(buf, r.Rule)
-	buf = appendField(buf, r.Task)
-	buf = appendField(buf, r.Host)
-	buf = appendField(buf, r.Source)
-	buf = appendField(buf, r.Actor)
-	buf = binary.BigEndian.AppendUint64(buf, uint64(r.Count)) //nolint:gosec // bits, not a quantity
-	buf = appendField(buf, r.Detail)
-	buf = appendField(buf, r.Alert)
-	buf = appendField(buf, r.Payload)
-	return buf, sha256.Sum256(buf)
-}
-
-func appendField[S ~string | ~[]byte](buf []byte, s S) []byte {
-	buf = binary.BigEndian.AppendUint64(buf, uint64(len(s)))
-	return append(buf, s...)
+// scanAudit reads a row of selectAudit; Prev is left to the caller.
+func scanAudit(row []driver.Value) AuditRecord {
+	r := AuditRecord{
+		Seq: asInt(row[0]), Time: asTime(row[1]), What: asText(row[2]), Order: asText(row[3]), From: bridge.State(asText(row[4])),
+		To: bridge.State(asText(row[5])), Reason: bridge.Reason(asText(row[6])), Rule: asText(row[7]), Task: bridge.Kind(asText(row[8])),
+		Host: asText(row[9]), Source: asText(row[10]), Actor: asText(row[11]), Approver: asText(row[12]), Count: asInt(row[13]),
+		Attempts: int(asInt(row[14])), Ref: asText(row[15]), Detail: asText(row[16]), Alert: asBytes(row[17]), Payload: asBytes(row[18]),
+		Policy: asBytes(row[19]), Keyed: asInt(row[20]) != 0,
+	}
+	copy(r.Hash[:], asBytes(row[21]))
+	return r
 }
 
 func blob(b []byte) driver.Value {
@@ -115,4 +97,12 @@ func blob(b []byte) driver.Value {
 		return nil
 	}
 	return b
+}
+
+// flag returns the value of a yes-or-no column: no is NULL.
+func flag(b bool) driver.Value {
+	if !b {
+		return nil
+	}
+	return int64(1)
 }

@@ -18,7 +18,7 @@ func TestEveryChangeHasItsAuditRecord(t *testing.T) {
 	c := newClock()
 	s := openTest(t, Config{Now: c.now})
 	o := numbered(t, 1)
-	o.Actor, o.Intent.Body = "cli:admin", `{"task":"x"}`
+	o.State, o.Actor, o.Intent.Body = bridge.StateSending, "cli:admin", `{"task":"x"}`
 	raw := []byte(`{"a":1}`)
 	admitted, err := s.Admit(t.Context(), bridge.Admission{Alerts: []bridge.Alert{{ID: o.AlertID, Source: o.Source, Raw: raw}}, Orders: []bridge.Order{o, o}})
 	if err != nil {
@@ -34,13 +34,13 @@ func TestEveryChangeHasItsAuditRecord(t *testing.T) {
 	doc, body := sha256.Sum256(raw), sha256.Sum256([]byte(o.Intent.Body))
 	want := []AuditRecord{
 		{
-			Seq: 1, Time: c.now(), What: AuditAdmit, Order: o.ID, To: bridge.StateQueued, Rule: "rule", Task: bridge.KindTerminateProcess,
-			Host: o.Host, Source: "bus", Actor: "cli:admin", Alert: doc[:], Payload: body[:], Hash: got[0].Hash, orderSeq: 1,
+			Seq: 1, Time: c.now(), What: AuditAdmit, Order: o.ID, To: bridge.StateSending, Rule: "rule", Task: bridge.KindTerminateProcess,
+			Host: o.Host, Source: "bus", Actor: "cli:admin", Alert: doc[:], Payload: body[:], Hash: got[0].Hash,
 		},
 		{
-			Seq: 2, Time: c.now(), What: AuditMove, Order: o.ID, From: bridge.StateQueued, To: bridge.StateFailed, Rule: "rule",
+			Seq: 2, Time: c.now(), What: AuditMove, Order: o.ID, From: bridge.StateSending, To: bridge.StateFailed, Rule: "rule",
 			Task: bridge.KindTerminateProcess, Host: o.Host, Source: "bus", Actor: "cli:admin", Payload: body[:], Reason: bridge.ReasonUnreachable,
-			Detail: "no answer", Prev: got[0].Hash, Hash: got[1].Hash, orderSeq: 1,
+			Detail: "no answer", Prev: got[0].Hash, Hash: got[1].Hash,
 		},
 	}
 	if diff := cmp.Diff(want, got, cmp.AllowUnexported(AuditRecord{})); diff != "" {
@@ -84,12 +84,16 @@ func TestA11VerifyNamesTheFirstBadRecord(t *testing.T) {
 		"a digest edited":            {[]string{`UPDATE audit SET payload = zeroblob(32) WHERE seq = 7`}, 7},
 		"a hash edited":              {[]string{`UPDATE audit SET hash = zeroblob(32) WHERE seq = 7`}, 7},
 		"a field moved to the next":  {[]string{`UPDATE audit SET rule = substr(rule, 2), reason = substr(rule, 1, 1) WHERE seq = 3`}, 3},
-		"the link to the order":      {[]string{`UPDATE audit SET order_seq = 1 WHERE seq = 9`}, 9},
+		"the order's id edited":      {[]string{`UPDATE audit SET order_id = 'o1' WHERE seq = 9`}, 9},
+		"an approver added":          {[]string{`UPDATE audit SET approver = 'x' WHERE seq = 9`}, 9},
+		"attempts edited":            {[]string{`UPDATE audit SET attempts = 2 WHERE seq = 9`}, 9},
+		"a ref edited":               {[]string{`UPDATE audit SET ref = '4711' WHERE seq = 9`}, 9},
+		"a policy edited":            {[]string{`UPDATE audit SET policy = x'00' WHERE seq = 9`}, 9},
 		"a record deleted":           {[]string{`DELETE FROM audit WHERE seq = 6`}, 6},
 		"the first deleted":          {[]string{`DELETE FROM audit WHERE seq = 1`}, 1},
 		"deleted and closed up":      {[]string{`DELETE FROM audit WHERE seq = 6`, `UPDATE audit SET seq = seq - 1 WHERE seq > 6`}, 6},
 		"two exchanged":              {[]string{`UPDATE audit SET seq = -1 WHERE seq = 4`, `UPDATE audit SET seq = 4 WHERE seq = 5`, `UPDATE audit SET seq = 5 WHERE seq = -1`}, 4},
-		"one inserted":               {[]string{`INSERT INTO audit SELECT 0, time, what, order_seq, order_id, state_from, state_to, reason, rule, task, host, source, actor, count, detail, alert, payload, hash FROM audit WHERE seq = 1`}, 1},
+		"one inserted":               {[]string{`INSERT INTO audit SELECT 0, time, what, order_id, state_from, state_to, reason, rule, task, host, source, actor, approver, count, attempts, ref, detail, alert, payload, policy, keyed, hash FROM audit WHERE seq = 1`}, 1},
 		"the tail cut off":           {[]string{`DELETE FROM audit WHERE seq > 17`}, 18},
 		"everything deleted":         {[]string{`DELETE FROM audit`}, 1},
 		"a record appended unlinked": {[]string{`INSERT INTO audit (seq, time, what, hash) VALUES (21, 1, 'start', zeroblob(32))`}, 21},
@@ -130,7 +134,7 @@ func TestVerifyFindsARecordWithItsHashMadeAnew(t *testing.T) {
 	}
 	bad := recs[2]
 	bad.Detail = "nothing happened"
-	_, bad.Hash = bad.sum(nil)
+	bad.Hash = newSeal(nil).sum(&bad)
 	tamper(t, s, fmt.Sprintf(`UPDATE audit SET detail = '%s', hash = x'%x' WHERE seq = 3`, bad.Detail, bad.Hash))
 	if got, err := s.VerifyAudit(t.Context(), nil); got.FirstBad != 4 || err != nil {
 		t.Errorf("%+v, %v, want record 4, which does not follow", got, err)
@@ -189,7 +193,7 @@ func TestCheckFindsAnOrderChangedBehindTheAudit(t *testing.T) {
 	t.Parallel()
 	s := openTest(t, Config{})
 	o := admitTest(t, s, numbered(t, 1))[0]
-	moveTest(t, s, admitTest(t, s, numbered(t, 2))[0], bridge.StateDone)
+	moveTest(t, s, admitTest(t, s, numbered(t, 2))[0], bridge.StateFailed)
 	if err := s.Check(t.Context()); err != nil {
 		t.Fatalf("an untouched store: %v", err)
 	}

@@ -22,7 +22,12 @@ func cpuTime(b *testing.B) time.Duration {
 
 func openBench(b *testing.B) *Store {
 	b.Helper()
-	s, err := Open(b.Context(), Config{Dir: b.TempDir()})
+	return openPolicy(b, bridge.Policy{})
+}
+
+func openPolicy(b *testing.B, p bridge.Policy) *Store {
+	b.Helper()
+	s, err := Open(b.Context(), Config{Dir: b.TempDir(), Policy: p})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -81,15 +86,27 @@ func BenchmarkAdmitAlone(b *testing.B) {
 	b.ReportMetric(float64((cpuTime(b)-cpu).Nanoseconds())/1e3/float64(n), "cpu-µs/alert")
 }
 
-func BenchmarkAdmitAndMove64(b *testing.B)  { benchmarkAdmitAndMove(b, 64) }
-func BenchmarkAdmitAndMove128(b *testing.B) { benchmarkAdmitAndMove(b, 128) }
+func BenchmarkAdmitAndMove64(b *testing.B)  { benchmarkAdmitAndMove(b, openBench(b, bridge.Policy{}), 64) }
+func BenchmarkAdmitAndMove128(b *testing.B) { benchmarkAdmitAndMove(b, openBench(b, bridge.Policy{}), 128) }
+
+// BenchmarkAdmitAndMoveWatched128 has the ledger follow every order, BenchmarkAdmitAndMoveCharged128 has it write a fact for each.
+func BenchmarkAdmitAndMoveWatched128(b *testing.B) {
+	benchmarkAdmitAndMove(b, openPolicy(b, bridge.Policy{Live: bridge.LiveTasks{Hold: 1 << 30}}), 128)
+}
+
+func BenchmarkAdmitAndMoveCharged128(b *testing.B) {
+	benchmarkAdmitAndMove(b, openPolicy(b, bridge.Policy{Limits: []bridge.Limit{{All: true, Max: 1 << 30, Per: time.Hour}}}), 128)
+}
+
+// BenchmarkAdmitAndMoveBig64 does the same over a million finished orders (aim: ≥ 80 % of the throughput of an empty store).
+func BenchmarkAdmitAndMoveBig64(b *testing.B) { benchmarkAdmitAndMove(b, openBig(b), 64) }
 
 // benchmarkAdmitAndMove admits alerts and moves their orders to accepted from many goroutines.
-func benchmarkAdmitAndMove(b *testing.B, goroutines int) {
-	s := openBench(b)
+func benchmarkAdmitAndMove(b *testing.B, s *Store, goroutines int) {
 	ready := make([]bridge.Admission, b.N)
+	unique := time.Now().UnixNano() // a large store may be used by several runs
 	for i := range ready {
-		ready[i] = benchAdmission(b, int64(i))
+		ready[i] = benchAdmission(b, unique+int64(i))
 	}
 	var n atomic.Int64
 	b.SetParallelism(goroutines / 2)

@@ -2,6 +2,7 @@ package store
 
 import (
 	"crypto/sha256"
+	"database/sql/driver"
 	"encoding/binary"
 	"time"
 )
@@ -25,7 +26,29 @@ func intentKey(target string, payload []byte) int64 {
 	return int64(binary.BigEndian.Uint64(sum[:8])) //nolint:gosec // bits, not a quantity
 }
 
-const selectTaken = `SELECT max(intent_second) FROM orders WHERE intent_key = ? AND intent_second > ? AND intent_second < ? AND seq <> ?`
+const (
+	// intentSpan is the span of time the index orders_intent is ordered by first.
+	intentSpan    = 16_000_000_000
+	selectTakenIn = `SELECT max(intent_second) FROM orders INDEXED BY orders_intent WHERE intent_second / 16000000000 `
+	selectTakenBy = ` AND intent_key = ? AND intent_second > ? AND intent_second < ? AND seq <> ?`
+	selectTaken   = selectTakenIn + `= ?` + selectTakenBy
+	selectTaken2  = selectTakenIn + `IN (?, ?)` + selectTakenBy
+)
+
+// taken returns the last second within intentStep that another order with the same target and body has, or nil.
+func (t *tx) taken(r *orderRow, at time.Time) (driver.Value, error) {
+	low, _ := nanos(at.Add(-intentStep)).(int64)
+	high, _ := nanos(at.Add(intentStep)).(int64)
+	sql, args := selectTaken, append(make([]driver.Value, 0, 6), low/intentSpan)
+	if low/intentSpan != high/intentSpan {
+		sql, args = selectTaken2, append(args, high/intentSpan)
+	}
+	row, err := t.first(sql, append(args, r.key, low, high, r.seq)...)
+	if err != nil || row == nil {
+		return nil, err
+	}
+	return row[0], nil
+}
 
 // freeSecond moves Intent.Second on until no other order has the same target and body less than intentStep away,
 // and returns what slots may remember once the order is in the file.
@@ -39,15 +62,15 @@ func (t *tx) freeSecond(r *orderRow) (slotRun, error) {
 		run.from, in.Second = old.from, old.to
 	}
 	for {
-		row, err := t.first(selectTaken, r.key, nanos(in.Second.Add(-intentStep)), nanos(in.Second.Add(intentStep)), r.seq)
+		last, err := t.taken(r, in.Second)
 		if err != nil {
 			return run, err
 		}
-		if row == nil || row[0] == nil {
+		if last == nil {
 			run.to = in.Second
 			return run, nil
 		}
-		in.Second = asTime(row[0]).Add(intentStep)
+		in.Second = asTime(last).Add(intentStep)
 	}
 }
 

@@ -19,15 +19,17 @@ var ErrLocked = errors.New("another bridge runs on this folder")
 // LockInstance marks the folder as used by a running bridge, in the file "lock" with the process id in it, until
 // unlock is called or the process ends. A second one gets ErrLocked, which names the process. Stores without
 // the lock (send, audit, …) are not hindered.
-func (s *Store) LockInstance() (unlock func() error, err error) {
-	path := filepath.Join(s.cfg.Dir, lockName)
+func (s *Store) LockInstance() (unlock func() error, err error) { return lockDir(s.cfg.Dir) }
+
+func lockDir(dir string) (unlock func() error, err error) {
+	path := filepath.Join(dir, lockName)
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600) //nolint:gosec // the folder is the operator's setting
 	if err != nil {
 		return nil, fmt.Errorf("lock store: %w", err)
 	}
 	held, err := lockFile(f)
 	if err == nil && held {
-		err = fmt.Errorf("lock store %s: %w%s: stop it or use another folder", s.cfg.Dir, ErrLocked, holder(f))
+		err = fmt.Errorf("lock store %s: %w%s: stop it or use another folder", dir, ErrLocked, holder(f))
 	}
 	if err == nil {
 		err = writePID(f)

@@ -16,6 +16,7 @@ import (
 // The first argument of a test binary that runs as another process of a test.
 const (
 	childCrash = "child-crash" // writes until it is killed and prints what was acknowledged
+	childLimit = "child-limit" // see limitChild
 	childCold  = "child-cold"  // opens, admits, moves, closes and prints how long each took
 )
 
@@ -27,6 +28,9 @@ func TestMain(m *testing.M) {
 			return
 		case childCold:
 			coldChild(os.Args[2])
+			return
+		case childLimit:
+			limitChild(os.Args[2])
 			return
 		}
 	}

@@ -13,18 +13,22 @@ const maxPlaces = 4096
 const (
 	selectPlace = `SELECT seq, state, intent_key, intent_second FROM orders WHERE id = ?`
 	updateOrder = `UPDATE orders SET state = ?, owner = ?, updated = ?, reason = ?, detail = ?, covers = ?, executor = ?, attempts = ?,
-	ref = ?, not_after = ?, mode = ?, via = ?, lasts = ?, subject = ?, intent_names = ?
+	ref = ?, not_after = ?, mode = ?, via = ?, lasts = ?, subject = ?, intent_names = ?, due = ?, approval = ?, trail = trail || ',' || ?
 	WHERE seq = ? AND id = ? AND state = ? AND intent_key IS ? AND intent_second IS ?`
 	updateIntent = `UPDATE orders SET intent_target = ?, intent_second = ?, intent_key = ?, intent_body = ? WHERE seq = ?`
-	// The sign says whether the order still covers others; see the column.
-	flipWindow = `UPDATE orders SET dedupe_until = -dedupe_until WHERE seq = ? AND dedupe_until IS NOT NULL` //nolint:gosec // a statement, no secret
+	closeWindow  = `UPDATE orders SET dedupe_until = NULL WHERE seq = ? AND dedupe_until IS NOT NULL`
 )
 
 // Move implements bridge.Store. It stores State, Reason, Detail, Covers, Executor, Attempts, Ref, NotAfter, Mode, Via,
-// For, Subject and Intent of o and fills in Updated; what an order is (host, task, origin, window) never changes.
-// The order belongs to the Owner of this store from then on. An unknown id is ErrNotFound.
+// For, Subject, Approval and Intent of o and fills in Updated and Due; what an order is (host, task, origin, window) never changes.
+// An order that is to enter StateSending is judged by the guards of Config.Policy first; State, Reason, Detail and Covers
+// of the answer say what they made of it. A change that is no row of bridge.Transitions is an error; fields alone may change in
+// any state. The order belongs to the Owner of this store from then on. An unknown id is bridge.ErrNotFound.
 func (s *Store) Move(ctx context.Context, o bridge.Order, from bridge.State) (bridge.Order, error) {
-	ready, err := newOrderRow(o)
+	if err := s.lawful(o.ID, from, o.State); err != nil {
+		return bridge.Order{}, err
+	}
+	ready, err := newOrderRow(o, s.cfg.Owner)
 	if err != nil {
 		return bridge.Order{}, fmt.Errorf("move: %w", err)
 	}
@@ -41,11 +45,53 @@ func (s *Store) Move(ctx context.Context, o bridge.Order, from bridge.State) (br
 	return out, nil
 }
 
+// step is a change of an order's state.
+type step struct{ from, to bridge.State }
+
+// steps returns the rows of the state machine.
+func steps() map[step]bridge.Event {
+	out := make(map[step]bridge.Event)
+	for _, t := range bridge.Transitions() {
+		out[step{t.From, t.To}] = bridge.EventOf(t.From, t.To)
+	}
+	return out
+}
+
+// lawful refuses what the state machine has no row for.
+func (s *Store) lawful(id string, from, to bridge.State) error {
+	if from == to || s.steps[step{from, to}] != "" {
+		return nil
+	}
+	return fmt.Errorf("move order %s from %s to %s: orders never go this way", id, from, to)
+}
+
+// move changes an order as Store.Move does.
 func (t *tx) move(r *orderRow, from bridge.State) error {
 	o := &r.order
 	o.Updated = t.now
-	flips := cameToNothing(from) != cameToNothing(o.State)
-	if seq, ok := t.w.places[o.ID]; ok && !flips {
+	var latch string
+	if o.State == bridge.StateSending && from != bridge.StateSending {
+		var err error
+		if latch, err = t.judgeBegin(r); err != nil {
+			return err
+		}
+		if err := t.w.store.lawful(o.ID, from, o.State); err != nil {
+			return err
+		}
+	}
+	o.Due = t.due(o, from)
+	if err := t.store(r, from); err != nil {
+		return err
+	}
+	_, err := t.after(r, from, latch)
+	return err
+}
+
+// store writes the order over what is in the file if that is still in the state from.
+func (t *tx) store(r *orderRow, from bridge.State) error {
+	o := &r.order
+	nothing := o.State.CameToNothing() && !from.CameToNothing()
+	if seq, ok := t.w.places[o.ID]; ok && !nothing {
 		// Most moves follow the admission at once and leave the intent as it is: one statement that checks all of it.
 		r.seq = seq
 		if n, err := t.update(r, from); err != nil || n == 1 {
@@ -57,7 +103,7 @@ func (t *tx) move(r *orderRow, from bridge.State) error {
 		return err
 	}
 	if place == nil {
-		return refusal{fmt.Errorf("move order %s: %w", o.ID, ErrNotFound)}
+		return refusal{fmt.Errorf("move order %s: %w", o.ID, bridge.ErrNotFound)}
 	}
 	if state := bridge.State(asText(place[1])); state != from {
 		return refusal{fmt.Errorf("move order %s from %s to %s: it is %s: %w", o.ID, from, o.State, state, bridge.ErrStale)}
@@ -74,8 +120,8 @@ func (t *tx) move(r *orderRow, from bridge.State) error {
 		}
 		t.w.slots.remember(r.key, run)
 	}
-	if flips {
-		if _, err := t.run(flipWindow, r.seq); err != nil {
+	if nothing {
+		if _, err := t.run(closeWindow, r.seq); err != nil {
 			return err
 		}
 	}
@@ -89,9 +135,10 @@ func (t *tx) move(r *orderRow, from bridge.State) error {
 // update stores what Move may change if the row is still as expected, and records the change.
 func (t *tx) update(r *orderRow, from bridge.State) (int64, error) {
 	o := &r.order
-	n, err := t.run(updateOrder, string(o.State), t.w.store.cfg.Owner, nanos(o.Updated), text(o.Reason), text(o.Detail), text(o.Covers),
+	n, err := t.run(updateOrder, string(o.State), r.owner, nanos(o.Updated), text(o.Reason), text(o.Detail), text(o.Covers),
 		text(o.Executor), number(o.Attempts), text(o.Ref), nanos(o.NotAfter), text(o.Mode), text(o.Via), number(o.For),
-		text(string(r.subject)), text(string(r.names)), r.seq, o.ID, string(from), r.keyValue(), nanos(o.Intent.Second))
+		text(string(r.subject)), text(string(r.names)), nanos(o.Due), text(string(r.approval)), t.nextAudit(), r.seq, o.ID, string(from),
+		r.keyValue(), nanos(o.Intent.Second))
 	if err == nil && n == 1 {
 		t.audit(r.record(AuditMove, from, o.State))
 	}
@@ -105,17 +152,4 @@ func (w *writer) place(id string, seq int64) {
 		w.places = make(map[string]int64, maxPlaces)
 	}
 	w.places[id] = seq
-}
-
-// cameToNothing reports whether an order in this state has no effect and will have none, so that it covers no other.
-func cameToNothing(s bridge.State) bool {
-	switch s {
-	case bridge.StateRefused, bridge.StateFailed, bridge.StateExpired, bridge.StateCancelled:
-		return true
-	case bridge.StateDuplicate, bridge.StateShadow, bridge.StateHeld, bridge.StateQueued, bridge.StateSending,
-		bridge.StateAccepted, bridge.StateRunning, bridge.StateDone, bridge.StateUnknown:
-		return false
-	default:
-		return false
-	}
 }

@@ -2,28 +2,16 @@ package store
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
-	"time"
 
 	"github.com/edr-bridge/edr-bridge/bridge"
 )
 
 const (
-	settingHold     = "hold"
 	settingPosition = "position/"
 	selectSetting   = `SELECT value FROM settings WHERE name = ?`
 	upsertSetting   = `INSERT INTO settings (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value`
 )
-
-// holdJSON gives bridge.Hold its names in the database.
-type holdJSON struct {
-	Active bool      `json:"active"`
-	Reason string    `json:"reason,omitempty"`
-	Actor  string    `json:"actor,omitempty"`
-	Since  time.Time `json:"since"`
-}
 
 // Note implements bridge.Store.
 func (s *Store) Note(ctx context.Context, n bridge.Note) error {
@@ -31,47 +19,13 @@ func (s *Store) Note(ctx context.Context, n bridge.Note) error {
 		return errors.New("note: says not what")
 	}
 	return s.do(ctx, func(t *tx) error {
-		t.audit(AuditRecord{What: n.What, Source: n.Source, Actor: n.Actor, Count: n.Count, Detail: cut(n.Detail)})
+		t.note(n)
 		return nil
 	})
 }
 
-// Hold returns the latched stop; the zero value when it was never set.
-func (s *Store) Hold(ctx context.Context) (bridge.Hold, error) {
-	value, err := s.setting(ctx, settingHold)
-	if err != nil || value == "" {
-		return bridge.Hold{}, err
-	}
-	var h holdJSON
-	if err := json.Unmarshal([]byte(value), &h); err != nil {
-		return bridge.Hold{}, fmt.Errorf("hold: %w", err)
-	}
-	return bridge.Hold(h), nil
-}
-
-// SetHold latches or releases the stop for every process that uses the store, with its audit record
-// (NoteHold or NoteResume). A zero Since is filled in.
-func (s *Store) SetHold(ctx context.Context, h bridge.Hold) error {
-	h.Reason = cut(h.Reason)
-	return s.do(ctx, func(t *tx) error {
-		set := h
-		if set.Since.IsZero() {
-			set.Since = t.now
-		}
-		value, err := json.Marshal(holdJSON(set))
-		if err != nil {
-			return refusal{fmt.Errorf("hold: %w", err)}
-		}
-		if _, err := t.run(upsertSetting, settingHold, string(value)); err != nil {
-			return err
-		}
-		what := bridge.NoteResume
-		if set.Active {
-			what = bridge.NoteHold
-		}
-		t.audit(AuditRecord{What: what, Actor: set.Actor, Detail: set.Reason})
-		return nil
-	})
+func (t *tx) note(n bridge.Note) {
+	t.audit(AuditRecord{What: n.What, Source: n.Source, Actor: n.Actor, Count: n.Count, Detail: cut(n.Detail)})
 }
 
 // Changed returns a number that differs from the one before when another process or another Store committed

@@ -3,19 +3,10 @@ package store
 import (
 	"context"
 	"database/sql/driver"
-	"errors"
 	"fmt"
 	"strings"
-	"time"
 
 	"github.com/edr-bridge/edr-bridge/bridge"
-)
-
-var (
-	// ErrNotFound is returned when no order has the id.
-	ErrNotFound = errors.New("no such order")
-	// ErrAmbiguous is returned when several orders begin with the prefix.
-	ErrAmbiguous = errors.New("several orders begin so")
 )
 
 // The size of a page when the caller does not say, and at most.
@@ -24,54 +15,59 @@ const (
 	maxLimit     = 10_000
 )
 
-// Filter picks orders; zero fields pick all.
-type Filter struct {
-	State bridge.State
-	Host  string
-	Rule  string
-	Task  bridge.Kind
-	// Source and AlertID name the alert the orders come from.
-	Source, AlertID string
-	// Since leaves out orders admitted before.
-	Since time.Time
-	// Before continues a listing: only orders admitted before the order of this id.
-	Before string
-	// Limit is how many orders come at most, up to 10,000; 0 = 100.
-	Limit int
-}
-
-// Page walks over a listing from the oldest order on. The zero value is the first page of 100 orders.
-type Page struct {
-	// After is the place of the last order seen; the method returns it for the next page.
-	After int64
-	// Limit is how many orders come at most, up to 10,000; 0 = 100.
-	Limit int
-}
-
-// Order returns the order whose id is, or begins with, the given text. Errors: ErrNotFound, ErrAmbiguous.
+// Order returns the order whose id is, or begins with, the given text. Errors wrap bridge.ErrNotFound and bridge.ErrAmbiguous.
 func (s *Store) Order(ctx context.Context, id string) (bridge.Order, error) {
-	var found []bridge.Order
+	var found bridge.Order
+	err := s.read(ctx, func(c *conn) (err error) {
+		found, err = c.order(ctx, id)
+		return err
+	})
+	return found, err
+}
+
+// order returns the order whose id is, or begins with, the given text.
+func (c *conn) order(ctx context.Context, id string) (bridge.Order, error) {
+	id, err := c.whole(ctx, "orders", id)
+	if err != nil {
+		return bridge.Order{}, fmt.Errorf("order %w", err)
+	}
+	row, err := c.first(ctx, selectOrder+` WHERE id = ?`, id)
+	if err == nil && row == nil {
+		err = fmt.Errorf("order %q: %w", id, bridge.ErrNotFound)
+	}
+	if err != nil {
+		return bridge.Order{}, err
+	}
+	return scanOrder(row), nil
+}
+
+// whole returns the id in a table that is, or alone begins with, the given text.
+func (c *conn) whole(ctx context.Context, table, id string) (string, error) {
+	var found []string
 	if id != "" {
 		// No byte of UTF-8 is greater than 0xf4, so this is the end of everything that begins with id.
-		err := s.orders(ctx, selectOrder+` WHERE id >= ? AND id < ? ORDER BY id LIMIT 2`, []driver.Value{id, id + "\xff"},
-			func(o bridge.Order, _ int64) { found = append(found, o) })
+		err := c.each(ctx, `SELECT id FROM `+table+` WHERE id >= ? AND id < ? ORDER BY id LIMIT 2`, []driver.Value{id, id + "\xff"},
+			func(row []driver.Value) (bool, error) {
+				found = append(found, asText(row[0]))
+				return true, nil
+			})
 		if err != nil {
-			return bridge.Order{}, err
+			return "", err
 		}
 	}
 	switch {
 	case len(found) == 0:
-		return bridge.Order{}, fmt.Errorf("order %q: %w", id, ErrNotFound)
-	case len(found) > 1 && found[0].ID != id:
-		return bridge.Order{}, fmt.Errorf("order %q: %w: %s, %s", id, ErrAmbiguous, found[0].ID, found[1].ID)
+		return "", fmt.Errorf("%q: %w", id, bridge.ErrNotFound)
+	case len(found) > 1 && found[0] != id:
+		return "", fmt.Errorf("%q: %w: %s, %s", id, bridge.ErrAmbiguous, found[0], found[1])
 	default:
 		return found[0], nil
 	}
 }
 
-// Orders returns the orders of a filter, newest first. State has an index of its own; the other fields are compared in
-// a narrow index over all orders, about a third of a second for a million of them.
-func (s *Store) Orders(ctx context.Context, f Filter) ([]bridge.Order, error) {
+// Orders returns the orders of a filter, newest first. Host and State have indexes of their own; the other fields are compared in
+// a narrow index over all orders, about a third of a second for a million of them. Reason is cheap together with State only.
+func (s *Store) Orders(ctx context.Context, f bridge.OrderFilter) ([]bridge.Order, error) {
 	where := []string{"seq > 0"}
 	var args []driver.Value
 	is := func(cond, value string) {
@@ -80,12 +76,15 @@ func (s *Store) Orders(ctx context.Context, f Filter) ([]bridge.Order, error) {
 		}
 	}
 	is("state = ?", string(f.State))
-	is("host = ?", f.Host)
+	is("reason = ?", string(f.Reason))
 	is("rule = ?", f.Rule)
 	is("task = ?", string(f.Task))
 	is("source = ?", f.Source)
 	is("alert_id = ?", f.AlertID)
 	is("seq < (SELECT seq FROM orders WHERE id = ?)", f.Before)
+	if f.Host != "" {
+		return s.ordersOfHost(ctx, f, where, args)
+	}
 	if !f.Since.IsZero() {
 		where = append(where, "seq > coalesce((SELECT seq FROM orders INDEXED BY orders_scan WHERE admitted < ? AND seq > 0 ORDER BY seq DESC LIMIT 1), 0)")
 		args = append(args, nanos(f.Since))
@@ -103,47 +102,24 @@ func (s *Store) Orders(ctx context.Context, f Filter) ([]bridge.Order, error) {
 	return out, err
 }
 
-// Pending returns the orders this store's owner has to go on with, oldest first: queued and sending orders it moved last,
-// and those of other owners that were not moved for foreignAfter, because their process must be gone.
-// An empty page is the last one; the walk stays right while orders move on.
-func (s *Store) Pending(ctx context.Context, now time.Time, foreignAfter time.Duration, p Page) ([]bridge.Order, Page, error) {
-	const part = `SELECT * FROM (SELECT seq FROM orders WHERE state = ? AND seq > ? AND (owner = ? OR updated <= ?) ORDER BY seq LIMIT ?)`
-	limit := clampLimit(p.Limit)
-	var args []driver.Value
-	for _, state := range []bridge.State{bridge.StateQueued, bridge.StateSending} {
-		args = append(args, string(state), p.After, s.cfg.Owner, nanos(now.Add(-foreignAfter)), int64(limit))
+// ordersOfHost goes through the orders of a host from the newest on until there are enough that meet the conditions.
+func (s *Store) ordersOfHost(ctx context.Context, f bridge.OrderFilter, where []string, args []driver.Value) ([]bridge.Order, error) {
+	if !f.Since.IsZero() {
+		where, args = append(where, "admitted >= ?"), append(args, nanos(f.Since))
 	}
-	return s.page(ctx, selectOrder+` WHERE seq IN (`+part+` UNION ALL `+part+`) ORDER BY seq LIMIT ?`, append(args, int64(limit)), p)
-}
-
-// Held returns the held orders with the reason, oldest first; an empty reason means all. An empty page is the last one.
-func (s *Store) Held(ctx context.Context, reason bridge.Reason, p Page) ([]bridge.Order, Page, error) {
-	sql := selectOrder + ` WHERE state = 'held' AND seq > ?`
-	args := []driver.Value{p.After}
-	if reason != bridge.ReasonNone {
-		sql, args = sql+" AND reason = ?", append(args, string(reason))
-	}
-	return s.page(ctx, sql+" ORDER BY seq LIMIT ?", append(args, int64(clampLimit(p.Limit))), p)
-}
-
-// Counts returns how many orders stand in each state; states without orders are absent.
-func (s *Store) Counts(ctx context.Context) (map[bridge.State]int64, error) {
-	out := make(map[bridge.State]int64)
+	var out []bridge.Order
+	limit := clampLimit(f.Limit)
+	sql := selectOrder + " WHERE seq IN (" + ofHosts + ") AND " + strings.Join(where, " AND ") + " ORDER BY seq DESC LIMIT ?"
 	err := s.read(ctx, func(c *conn) error {
-		return c.each(ctx, "SELECT state, count(*) FROM orders GROUP BY state", nil, func(row []driver.Value) (bool, error) {
-			out[bridge.State(asText(row[0]))] = asInt(row[1])
-			return true, nil
+		return c.walkHost(ctx, f.Host, func(of []driver.Value) (bool, error) {
+			err := c.each(ctx, sql, append(append(of, args...), int64(limit-len(out))), func(row []driver.Value) (bool, error) {
+				out = append(out, scanOrder(row))
+				return true, nil
+			})
+			return len(out) < limit, err
 		})
 	})
 	return out, err
-}
-
-func (s *Store) page(ctx context.Context, sql string, args []driver.Value, p Page) ([]bridge.Order, Page, error) {
-	var out []bridge.Order
-	err := s.orders(ctx, sql, args, func(o bridge.Order, seq int64) {
-		out, p.After = append(out, o), seq
-	})
-	return out, p, err
 }
 
 func (s *Store) orders(ctx context.Context, sql string, args []driver.Value, fn func(o bridge.Order, seq int64)) error {

@@ -109,7 +109,7 @@ func TestPendingLeavesOthersTheirFreshOrders(t *testing.T) {
 	mine := admitTest(t, run, numbered(t, 1))[0]
 	foreign := admitTest(t, send, numbered(t, 2))[0]
 	sending := moveTest(t, run, admitTest(t, run, numbered(t, 3))[0], bridge.StateSending)
-	moveTest(t, run, admitTest(t, run, numbered(t, 4))[0], bridge.StateDone)
+	moveTest(t, run, admitTest(t, run, numbered(t, 4))[0], bridge.StateFailed)
 	held := numbered(t, 5)
 	held.State, held.Reason = bridge.StateHeld, bridge.ReasonHold
 	approval := numbered(t, 6)
@@ -117,7 +117,7 @@ func TestPendingLeavesOthersTheirFreshOrders(t *testing.T) {
 	admitTest(t, run, held, approval)
 	pending := func(s *Store) []string {
 		t.Helper()
-		got, _, err := s.Pending(t.Context(), c.now(), time.Minute, Page{})
+		got, _, err := s.Pending(t.Context(), c.now().Add(-time.Minute), Page{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -137,12 +137,19 @@ func TestPendingLeavesOthersTheirFreshOrders(t *testing.T) {
 	if diff := cmp.Diff([]string{mine.ID, sending.ID}, pending(send)); diff != "" {
 		t.Errorf("pending for send after the other took its order over (-want +got):\n%s", diff)
 	}
-	for reason, want := range map[bridge.Reason][]string{
-		bridge.ReasonHold: {held.ID}, bridge.ReasonApproval: {approval.ID}, bridge.ReasonNone: {held.ID, approval.ID}, bridge.ReasonAge: {},
+	for _, tc := range []struct {
+		reasons []bridge.Reason
+		want    []string
+	}{
+		{[]bridge.Reason{bridge.ReasonHold}, []string{held.ID}},
+		{[]bridge.Reason{bridge.ReasonApproval, bridge.ReasonAge}, []string{approval.ID}},
+		{[]bridge.Reason{bridge.ReasonHold, bridge.ReasonApproval}, []string{held.ID, approval.ID}},
+		{nil, []string{held.ID, approval.ID}},
+		{[]bridge.Reason{bridge.ReasonAge}, []string{}},
 	} {
-		got, _, err := run.Held(t.Context(), reason, Page{})
-		if diff := cmp.Diff(want, ids(got)); diff != "" || err != nil {
-			t.Errorf("held for %q: %v (-want +got):\n%s", reason, err, diff)
+		got, _, err := run.Held(t.Context(), tc.reasons, Page{})
+		if diff := cmp.Diff(tc.want, ids(got)); diff != "" || err != nil {
+			t.Errorf("held for %q: %v (-want +got):\n%s", tc.reasons, err, diff)
 		}
 	}
 }
@@ -160,7 +167,7 @@ func TestPendingIsWalkedInPagesWhileOrdersMove(t *testing.T) {
 	}
 	page := Page{Limit: 10}
 	for {
-		orders, next, err := s.Pending(t.Context(), time.Now(), time.Hour, page)
+		orders, next, err := s.Pending(t.Context(), time.Time{}, page)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -172,7 +179,7 @@ func TestPendingIsWalkedInPagesWhileOrdersMove(t *testing.T) {
 		}
 		for _, o := range orders {
 			got = append(got, o.ID)
-			moveTest(t, s, o, bridge.StateAccepted)
+			moveTest(t, s, o, map[bridge.State]bridge.State{bridge.StateQueued: bridge.StateFailed, bridge.StateSending: bridge.StateAccepted}[o.State])
 		}
 		page = next
 	}
@@ -192,7 +199,7 @@ func TestUnreadableOrderDoesNotHideTheOthers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, _, err := s.Pending(t.Context(), time.Now(), 0, Page{})
+	got, _, err := s.Pending(t.Context(), time.Now(), Page{})
 	if diff := cmp.Diff([]string{bad.ID, good.ID}, ids(got)); diff != "" || err != nil {
 		t.Fatalf("pending: %v (-want +got):\n%s", err, diff)
 	}

@@ -7,7 +7,9 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/edr-bridge/edr-bridge/bridge"
@@ -24,13 +26,14 @@ const FileName = "edr-bridge.db"
 
 const (
 	defaultMaxBatch = 256
+	defaultNotAfter = 15 * time.Minute
 	maxReaders      = 4
 )
 
 // ErrClosed is returned by every method of a Store after Close has begun.
 var ErrClosed = errors.New("store closed")
 
-var _ bridge.Store = (*Store)(nil)
+var _ bridge.Cabinet = (*Store)(nil)
 
 // Config says where the store is and how it works.
 type Config struct {
@@ -42,8 +45,27 @@ type Config struct {
 	Now func() time.Time
 	// Logger hears of migrations, write errors and their end; nil = silence.
 	Logger *slog.Logger
+	// Look opens a damaged store as well, for reading what can be read; nothing may be changed through it.
+	Look bool
+	// OnFailure hears once that changes cannot be written any more; it must not block.
+	OnFailure func(err error)
 	// MaxBatch is how many requests one transaction takes at most, 1 to 4096; 0 = 256.
 	MaxBatch int
+	// Policy is what the guards go by that judge inside the transactions; every process that writes to the folder should have
+	// the same. The zero value limits nothing. Its Known must not block and must not call the Store.
+	Policy bridge.Policy
+	// OnHold is called with the hold after each commit of this Store that set it, before the callers of that commit are answered; nil = nobody.
+	// It must not block and must not call the Store.
+	OnHold func(h bridge.Hold)
+	// NotAfter returns the last moment an order may begin that a person approved at from; nil = 15 minutes later.
+	NotAfter func(o bridge.Order, from time.Time) time.Time
+	// AuditKey returns the key of the audit chain, at least 16 bytes; nil = the chain is sealed without a key. It is asked once, by Open.
+	AuditKey func(ctx context.Context) ([]byte, error)
+	// PolicyDigest is the digest of the settings and rules in force; 16 bytes of it are kept with every admission.
+	PolicyDigest []byte
+	// Uptime tells jumps of the clock from the passing of time; nil = that of the machine, or, where Now is not the clock of the
+	// machine, none.
+	Uptime Uptime
 }
 
 // Store is the durable state in one SQLite file. Its methods may be called by many goroutines at once.
@@ -55,6 +77,9 @@ type Store struct {
 	cfg  Config
 	path string
 	log  *slog.Logger
+	// steps is the state machine of orders.
+	steps map[step]bridge.Event
+	key   auditKey
 
 	queue   chan *request
 	stop    chan struct{}
@@ -62,10 +87,12 @@ type Store struct {
 	writer  sync.WaitGroup
 	readers chan *conn // nil = a connection not opened yet
 	closing error
+	health  atomic.Pointer[error] // why the last change could not be written; nil = it was
 }
 
 // Open opens the store of cfg.Dir, makes or migrates it where needed and starts its writer. A database
-// written by a later version is refused. The caller calls Close.
+// written by a later version is refused. ErrDamaged: the file or the end of the audit chain in it does not hold together.
+// ErrNoKey: the chain is sealed with a key and cfg.AuditKey is nil. The caller calls Close.
 func Open(ctx context.Context, cfg Config) (*Store, error) {
 	if cfg.Dir == "" {
 		return nil, errors.New("store: folder required")
@@ -81,28 +108,46 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
+		if cfg.Uptime == nil {
+			cfg.Uptime = systemUptime()
+		}
 	}
+	cfg.PolicyDigest = slices.Clone(cfg.PolicyDigest[:min(len(cfg.PolicyDigest), maxPolicy)])
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
+	if cfg.NotAfter == nil {
+		cfg.NotAfter = func(_ bridge.Order, from time.Time) time.Time { return from.Add(defaultNotAfter) }
+	}
+	cfg.Policy.Deadlines = cfg.Policy.Filled()
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	var err error
 	s := &Store{
 		cfg:     cfg,
 		path:    filepath.Join(cfg.Dir, FileName),
 		log:     cfg.Logger,
+		steps:   steps(),
 		queue:   make(chan *request, cfg.MaxBatch),
 		stop:    make(chan struct{}),
 		readers: make(chan *conn, maxReaders),
+	}
+	if s.key, err = askKey(ctx, cfg.AuditKey); err != nil {
+		return nil, fmt.Errorf("open store: %w", err)
 	}
 	fresh, err := makeFile(cfg.Dir, s.path)
 	if err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
-	w := &writer{store: s}
+	w := &writer{store: s, seal: newSeal(s.key)}
 	if err := w.open(context.WithoutCancel(ctx), fresh); err != nil {
-		return nil, fmt.Errorf("open store %s: %w", s.path, err)
+		return nil, fmt.Errorf("open store %s: %w", s.path, damaged(err))
+	}
+	if !cfg.Look {
+		if err := w.probe(context.WithoutCancel(ctx)); err != nil {
+			return nil, errors.Join(fmt.Errorf("open store %s: %w", s.path, err), w.conn.close())
+		}
 	}
 	for range maxReaders {
 		s.readers <- nil
@@ -130,7 +175,8 @@ func (s *Store) Close() error {
 // Path returns the path of the database file.
 func (s *Store) Path() string { return s.path }
 
-func (s *Store) now() time.Time { return s.cfg.Now().UTC() }
+// now returns the time of the wall clock: what is compared with it was read back from the file.
+func (s *Store) now() time.Time { return s.cfg.Now().UTC().Round(0) }
 
 // makeFile makes folder and file with their modes; an existing file is never opened, because closing it would
 // drop the locks another connection of this process holds on it (fcntl(2), "Record locks").

@@ -32,6 +32,18 @@ func TestStoreKeepsTheContractWithBatchesOfOne(t *testing.T) {
 	})
 }
 
+func TestStoreKeepsTheContractOfTheDesk(t *testing.T) {
+	t.Parallel()
+	bridgetest.TestStoreDesk(t, func(t *testing.T, set bridgetest.StoreSetup) bridgetest.StoreDesk {
+		t.Helper()
+		s, err := Open(t.Context(), Config{Dir: set.Dir, Policy: set.Policy, Now: set.Now})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	})
+}
+
 func TestOpenMakesPrivateFiles(t *testing.T) {
 	t.Parallel()
 	if runtime.GOOS == "windows" {

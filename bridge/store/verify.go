@@ -2,114 +2,270 @@ package store
 
 import (
 	"context"
-	"crypto/sha256"
 	"database/sql/driver"
+	"encoding/json"
+	"errors"
 	"fmt"
-	"time"
+	"slices"
 
 	"github.com/edr-bridge/edr-bridge/bridge"
 )
 
-const selectAudit = `SELECT seq, time, what, order_seq, order_id, state_from, state_to, reason, rule, task, host, source, actor, count,
-	detail, alert, payload, hash, (SELECT p.hash FROM audit p WHERE p.seq = audit.seq - 1) FROM audit`
+// settingArchived is the last record that moved to an archive, a headJSON.
+const settingArchived = "audit/archived"
 
-// AuditFilter picks audit records; zero fields pick all.
-type AuditFilter struct {
-	// Order is the exact id of an order.
-	Order string
-	Host  string
-	// Since leaves out older records.
-	Since time.Time
-	// After picks records with a greater Seq, for walks from the oldest on.
-	After int64
-	// Limit is how many records come at most, up to 10,000; 0 = 100.
-	Limit int
+// headJSON is a place in the chain as the settings keep it.
+type headJSON struct {
+	Anchor bridge.Anchor `json:"anchor"`
+	// Keyed says that the chain was sealed with a key by then.
+	Keyed bool `json:"keyed,omitempty"`
 }
 
-// Anchor is the head of the chain at some moment, kept where the store's machine cannot change it.
-type Anchor struct {
-	Seq  int64
-	Hash [sha256.Size]byte
-}
-
-// AuditReport is what VerifyAudit found.
-type AuditReport struct {
-	// Records is how many records were read.
-	Records int64
-	// Head is the last good record: an anchor to keep elsewhere.
-	Head Anchor
-	// FirstBad is the Seq of the first record that is missing, changed or out of place; 0 = none.
-	FirstBad int64
-	// Problem says in words what is wrong with it.
-	Problem string
-}
-
-// Audit returns audit records in the order of the chain, oldest first.
+// Audit returns audit records in the order of the chain, oldest first. Records that were archived are not among them.
 func (s *Store) Audit(ctx context.Context, f AuditFilter) ([]AuditRecord, error) {
+	var out []AuditRecord
+	err := s.read(ctx, func(c *conn) error {
+		var err error
+		out, err = c.audit(ctx, f)
+		return err
+	})
+	return out, err
+}
+
+// trailOf are the places of the records of an order, see orders.trail.
+const trailOf = `SELECT value FROM orders, json_each('[' || trail || ']')`
+
+func (c *conn) audit(ctx context.Context, f AuditFilter) ([]AuditRecord, error) {
 	sql, args := selectAudit+" WHERE seq > ?", []driver.Value{f.After}
 	if f.Order != "" {
-		sql, args = sql+" AND order_seq = (SELECT seq FROM orders WHERE id = ?)", append(args, f.Order)
+		sql, args = sql+" AND seq IN ("+trailOf+" WHERE orders.id = ?)", append(args, f.Order)
 	}
 	if f.Host != "" {
-		sql, args = sql+" AND order_seq IN (SELECT seq FROM orders WHERE host = ?)", append(args, f.Host)
+		seqs, until, err := c.listed(ctx, f.Host)
+		if err != nil {
+			return nil, err
+		}
+		of, err := hostArgs(f.Host, seqs, until)
+		if err != nil {
+			return nil, err
+		}
+		sql, args = sql+" AND seq IN ("+trailOf+" WHERE orders.seq IN ("+ofHosts+"))", append(args, of...)
 	}
 	if !f.Since.IsZero() {
 		sql, args = sql+" AND time >= ?", append(args, nanos(f.Since))
 	}
 	var out []AuditRecord
-	err := s.read(ctx, func(c *conn) error {
-		return c.each(ctx, sql+" ORDER BY seq LIMIT ?", append(args, int64(clampLimit(f.Limit))), func(row []driver.Value) (bool, error) {
-			out = append(out, scanAudit(row))
-			return true, nil
-		})
+	err := c.each(ctx, sql+" ORDER BY seq LIMIT ?", append(args, int64(clampLimit(f.Limit))), func(row []driver.Value) (bool, error) {
+		out = append(out, scanAudit(row))
+		return true, nil
 	})
+	for i := range out {
+		if err == nil {
+			err = c.link(ctx, out, i)
+		}
+	}
 	return out, err
 }
 
-// VerifyAudit reads the whole chain and names the first record that does not follow from those before it. A
-// tail that was cut off is only seen with an anchor of a later moment; nil = none at hand. The error is about reading;
-// what was found is in the report.
-func (s *Store) VerifyAudit(ctx context.Context, anchor *Anchor) (AuditReport, error) {
-	var rep AuditReport
-	var buf []byte
-	err := s.read(ctx, func(c *conn) error {
-		return c.each(ctx, selectAudit+" ORDER BY seq", nil, func(row []driver.Value) (bool, error) {
-			rec := scanAudit(row)
-			want := rep.Records + 1
-			rep.Records++
-			if rec.Seq != want {
-				rep.FirstBad, rep.Problem = want, fmt.Sprintf("record %d is missing: record %d stands in its place", want, rec.Seq)
-				return false, nil
-			}
-			rec.Prev = rep.Head.Hash
-			var sum [sha256.Size]byte
-			if buf, sum = rec.sum(buf); sum != rec.Hash {
-				rep.FirstBad, rep.Problem = want, "its hash does not follow from its content and the record before it"
-				return false, nil
-			}
-			if anchor != nil && anchor.Seq == rec.Seq && anchor.Hash != rec.Hash {
-				rep.FirstBad, rep.Problem = want, "its hash is not the one of the anchor: the chain up to it was written again"
-				return false, nil
-			}
-			rep.Head = Anchor{Seq: rec.Seq, Hash: rec.Hash}
-			return true, nil
-		})
-	})
-	if err == nil && rep.FirstBad == 0 && anchor != nil && anchor.Seq > rep.Head.Seq {
-		rep.FirstBad = rep.Head.Seq + 1
-		rep.Problem = fmt.Sprintf("record %d is missing: the chain ends before the anchor's record %d", rep.FirstBad, anchor.Seq)
+// link fills in Prev of a record: the hash of the one before, wherever that is.
+func (c *conn) link(ctx context.Context, records []AuditRecord, i int) error {
+	r := &records[i]
+	if i > 0 && records[i-1].Seq == r.Seq-1 {
+		r.Prev = records[i-1].Hash
+		return nil
 	}
-	return rep, err
+	row, err := c.first(ctx, `SELECT hash FROM audit WHERE seq = ?`, r.Seq-1)
+	if err != nil {
+		return err
+	}
+	if row != nil {
+		copy(r.Prev[:], asBytes(row[0]))
+		return nil
+	}
+	head, err := c.archived(ctx)
+	if err == nil && head.Anchor.Seq == r.Seq-1 {
+		r.Prev = head.Anchor.Hash
+	}
+	return err
 }
 
-func scanAudit(row []driver.Value) AuditRecord {
-	r := AuditRecord{
-		Seq: asInt(row[0]), Time: asTime(row[1]), What: asText(row[2]), orderSeq: asInt(row[3]), Order: asText(row[4]),
-		From: bridge.State(asText(row[5])), To: bridge.State(asText(row[6])), Reason: bridge.Reason(asText(row[7])), Rule: asText(row[8]),
-		Task: bridge.Kind(asText(row[9])), Host: asText(row[10]), Source: asText(row[11]), Actor: asText(row[12]), Count: asInt(row[13]),
-		Detail: asText(row[14]), Alert: asBytes(row[15]), Payload: asBytes(row[16]),
+// archived returns the last record that moved to an archive; zero = none did.
+func (c *conn) archived(ctx context.Context) (headJSON, error) {
+	row, err := c.first(ctx, selectSetting, settingArchived)
+	if err != nil || row == nil {
+		return headJSON{}, err
 	}
-	copy(r.Hash[:], asBytes(row[17]))
-	copy(r.Prev[:], asBytes(row[18]))
-	return r
+	return decodeHead(asText(row[0]))
+}
+
+func decodeHead(value string) (headJSON, error) {
+	var head headJSON
+	if value == "" {
+		return head, nil
+	}
+	if err := json.Unmarshal([]byte(value), &head); err != nil {
+		return head, fmt.Errorf("setting %s: %w", settingArchived, err)
+	}
+	return head, nil
+}
+
+// VerifyAudit implements bridge.Desk: it reads the whole chain and names the first record that does not follow from those before
+// it. A tail that was cut off is only seen with an anchor of a later moment; nil = none at hand. Where older records moved to an
+// archive, the chain goes on from the last of them, and an anchor older than that is looked for in the archive
+// (VerifyExport). ErrNoKey: records are sealed with a key this store was not opened with. Other errors are about reading; what was
+// found is in the report. It does not hold up the writer and takes some seconds for a million records.
+func (s *Store) VerifyAudit(ctx context.Context, known *Anchor) (AuditReport, error) {
+	var anchors []Anchor
+	if known != nil {
+		anchors = append(anchors, *known)
+	}
+	return s.VerifyAnchors(ctx, anchors)
+}
+
+// VerifyAnchors does the same with any number of anchors, in any order, in one pass.
+func (s *Store) VerifyAnchors(ctx context.Context, anchors []Anchor) (AuditReport, error) {
+	for {
+		head, early, err := s.begins(ctx)
+		if err != nil {
+			return AuditReport{}, damaged(err)
+		}
+		v := newVerifier(newSeal(s.key), anchors)
+		v.begin(head)
+		if early != nil {
+			v.bad(max(1, *early), fmt.Sprintf("record %d stands before the beginning of the chain: that was archived or never was", *early))
+		} else if err = s.ExportAudit(ctx, head.Anchor.Seq, v.add); isCorrupt(err) {
+			v.bad(v.report.Head.Seq+1, "it cannot be read: "+err.Error())
+			err = nil
+		}
+		if err != nil && !errors.Is(err, errBadRecord) {
+			return v.report, err
+		}
+		report := v.end()
+		if report.FirstBad == 0 {
+			return report, nil
+		}
+		// Records that were archived under the walk look like missing ones.
+		if again, _, err := s.begins(ctx); err != nil || again.Anchor.Seq <= head.Anchor.Seq {
+			return report, damaged(err)
+		}
+	}
+}
+
+// begins returns the last archived record, and the Seq of a record that stands before it.
+func (s *Store) begins(ctx context.Context) (head headJSON, early *int64, err error) {
+	err = s.read(ctx, func(c *conn) error {
+		row, err := c.first(ctx, `SELECT (SELECT value FROM settings WHERE name = ?), (SELECT min(seq) FROM audit)`, settingArchived)
+		if err != nil || row == nil {
+			return err
+		}
+		first, ok := row[1].(int64)
+		if head, err = decodeHead(asText(row[0])); ok && first <= head.Anchor.Seq {
+			early = &first
+		}
+		return err
+	})
+	return head, early, err
+}
+
+// errBadRecord ends a walk over the chain: the report has the reason.
+var errBadRecord = errors.New("bad record")
+
+// verifier checks records one after the other as they follow in the chain.
+type verifier struct {
+	seal    *seal
+	anchors []Anchor // sorted, those still ahead
+	report  AuditReport
+	keyed   bool   // some record before was sealed with a key
+	from    Anchor // the last archived record, as the settings say
+	cut     Anchor // the last record that was to be archived, as the chain says
+}
+
+func newVerifier(s *seal, anchors []Anchor) *verifier {
+	sorted := slices.Clone(anchors)
+	slices.SortFunc(sorted, func(a, b Anchor) int { return int(min(1, max(-1, a.Seq-b.Seq))) })
+	return &verifier{seal: s, anchors: sorted}
+}
+
+// begin lets the chain go on from a head.
+func (v *verifier) begin(h headJSON) {
+	v.report.Head, v.keyed, v.from = h.Anchor, h.Keyed, h.Anchor
+	for len(v.anchors) > 0 && v.anchors[0].Seq < h.Anchor.Seq {
+		v.anchors = v.anchors[1:]
+	}
+	v.check(h.Anchor)
+}
+
+// check compares a record with the anchors about it.
+func (v *verifier) check(got Anchor) bool {
+	for len(v.anchors) > 0 && v.anchors[0].Seq == got.Seq {
+		if v.anchors[0].Hash != got.Hash {
+			v.bad(got.Seq, "its hash is not the one of the anchor: the chain up to it was written again")
+			return false
+		}
+		v.anchors = v.anchors[1:]
+	}
+	return true
+}
+
+func (v *verifier) bad(seq int64, problem string) {
+	if v.report.FirstBad == 0 {
+		v.report.FirstBad, v.report.Problem = seq, problem
+	}
+}
+
+// add takes the next record. Prev is not taken from the record but from the one before. errBadRecord: the report is complete.
+func (v *verifier) add(r AuditRecord) error {
+	want := v.report.Head.Seq + 1
+	if v.report.Records == 0 {
+		v.report.First = r.Seq
+	}
+	v.report.Records++
+	switch {
+	case v.report.FirstBad != 0:
+		return errBadRecord
+	case r.Seq != want:
+		v.bad(want, fmt.Sprintf("record %d is missing: record %d stands in its place", want, r.Seq))
+		return errBadRecord
+	case v.keyed && !r.Keyed:
+		v.bad(want, "it is not keyed any more: records before it are sealed with the audit key")
+		return errBadRecord
+	case !v.seal.can(&r):
+		return fmt.Errorf("audit record %d: %w: give the key (audit.key)", r.Seq, ErrNoKey)
+	}
+	r.Prev = v.report.Head.Hash
+	if v.seal.sum(&r) != r.Hash {
+		switch {
+		case r.Keyed && !v.keyed:
+			v.bad(want, "it is the first record sealed with a key, and not with this one: audit.key is another key, or the record was changed")
+		default:
+			v.bad(want, "its hash does not follow from its content and the record before it")
+		}
+		return errBadRecord
+	}
+	v.keyed = v.keyed || r.Keyed
+	if r.What == bridge.NoteArchive {
+		if a, err := ParseAnchor(r.Ref); err == nil {
+			v.cut = a
+		}
+	}
+	if !v.check(Anchor{Seq: r.Seq, Hash: r.Hash}) {
+		return errBadRecord
+	}
+	v.report.Head = Anchor{Seq: r.Seq, Hash: r.Hash}
+	return nil
+}
+
+// end says what is missing after the last record.
+func (v *verifier) end() AuditReport {
+	if v.report.FirstBad != 0 {
+		return v.report
+	}
+	switch {
+	case len(v.anchors) > 0:
+		missing := v.report.Head.Seq + 1
+		v.bad(missing, fmt.Sprintf("record %d is missing: the chain ends before the anchor's record %d", missing, v.anchors[len(v.anchors)-1].Seq))
+	case v.from.Seq > 0 && (v.cut.Seq < v.from.Seq || v.cut.Seq == v.from.Seq && v.cut.Hash != v.from.Hash):
+		v.bad(v.from.Seq, "it is said to be archived, but no record of the chain tells of that archive")
+	}
+	return v.report
 }

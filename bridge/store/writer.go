@@ -52,8 +52,15 @@ type writer struct {
 	lastLen int  // requests of the last batch
 	slots   slots
 	places  map[string]int64 // seq of orders this store has just handled
-	canon   []byte           // scratch of the audit hash
-	records []driver.Value   // audit records of the transaction
+	seal    *seal
+	clock   clocks
+	records []driver.Value // audit records of the transaction
+
+	lastOrder int64 // seq of the last order as of the last commit
+	hostsDue  int64 // seq of the order from which on the next lists of hosts can be made; 0 = not known
+
+	memory    memory
+	lastAudit int64 // seq of the last audit record this writer committed or saw when it did
 }
 
 // do hands a change to the writer and waits for its outcome.
@@ -125,6 +132,7 @@ func (w *writer) run() {
 		case r := <-w.store.queue:
 			batch = w.drain(append(batch[:0], r))
 			w.commit(batch)
+			w.listHosts()
 		case <-w.store.stop:
 			for batch = w.drain(batch[:0]); len(batch) > 0; batch = w.drain(batch[:0]) {
 				w.commit(batch)
@@ -241,9 +249,14 @@ func (w *writer) report(err error) {
 	switch {
 	case err != nil && isDisk(err) && !w.broken:
 		w.broken = true
+		w.store.health.Store(&err)
+		if f := w.store.cfg.OnFailure; f != nil {
+			f(err)
+		}
 		w.store.log.Error("store cannot write: nothing is admitted until it can", "err", err)
 	case err == nil && w.broken:
 		w.broken = false
+		w.store.health.Store(nil)
 		w.store.log.Info("store writes again")
 	}
 }

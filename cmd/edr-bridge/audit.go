@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -29,20 +30,25 @@ type auditView struct {
 	Host    string        `json:"host,omitempty"`
 	Source  string        `json:"source,omitempty"`
 	Actor   string        `json:"actor,omitempty"`
+	Decided string        `json:"approver,omitempty"`
 	Count   int64         `json:"count,omitempty"`
+	Sent    int           `json:"attempts,omitempty"`
+	Ref     string        `json:"ref,omitempty"`
 	Detail  string        `json:"detail,omitempty"`
 	Alert   string        `json:"alert_sha256,omitempty"`
 	Payload string        `json:"payload_sha256,omitempty"`
+	Policy  string        `json:"policy,omitempty"`
+	Keyed   bool          `json:"keyed,omitempty"`
 	Hash    string        `json:"hash"`
 }
 
-func viewAudit(records []store.AuditRecord) []auditView {
+func viewAudit(records []bridge.AuditRecord) []auditView {
 	views := make([]auditView, 0, len(records))
 	for _, r := range records {
 		views = append(views, auditView{
 			Seq: r.Seq, Time: stamp(r.Time), What: r.What, Order: r.Order, From: r.From, To: r.To, Reason: r.Reason, Rule: r.Rule,
-			Task: r.Task, Host: r.Host, Source: r.Source, Actor: r.Actor, Count: r.Count, Detail: r.Detail,
-			Alert: hex.EncodeToString(r.Alert), Payload: hex.EncodeToString(r.Payload), Hash: hex.EncodeToString(r.Hash[:]),
+			Task: r.Task, Host: r.Host, Source: r.Source, Actor: r.Actor, Decided: r.Approver, Count: r.Count, Sent: r.Attempts, Ref: r.Ref, Detail: r.Detail,
+			Alert: hex.EncodeToString(r.Alert), Payload: hex.EncodeToString(r.Payload), Policy: hex.EncodeToString(r.Policy), Keyed: r.Keyed, Hash: hex.EncodeToString(r.Hash[:]),
 		})
 	}
 	return views
@@ -85,14 +91,18 @@ func (a *app) auditCommand() *cobra.Command {
 
   # is the chain whole, and does it still hold the head noted last week
   edr-bridge audit verify
-  edr-bridge audit verify --anchor 1841:5d2f…`,
+  edr-bridge audit verify --anchor 1841:5d2f…
+
+  # for the SIEM, or to keep elsewhere
+  edr-bridge audit export --format ocsf
+  edr-bridge audit export > audit.jsonl`,
 	}
-	cmd.AddCommand(a.auditShowCommand(), a.auditVerifyCommand())
+	cmd.AddCommand(a.auditShowCommand(), a.auditVerifyCommand(), a.auditExportCommand(), a.auditArchiveCommand(), a.auditSetAsideCommand())
 	return cmd
 }
 
 func (a *app) auditShowCommand() *cobra.Command {
-	var f store.AuditFilter
+	var f bridge.AuditFilter
 	var since time.Duration
 	cmd := &cobra.Command{
 		Use:   "show",
@@ -102,19 +112,19 @@ func (a *app) auditShowCommand() *cobra.Command {
 			if since > 0 {
 				f.Since = time.Now().Add(-since)
 			}
-			st, done, err := a.openState(cmd.Context())
+			d, done, err := a.lookDesk(cmd.Context())
 			if err != nil {
 				return err
 			}
 			defer done()
 			if f.Order != "" {
-				o, err := st.Order(cmd.Context(), f.Order)
+				o, err := d.Order(cmd.Context(), f.Order)
 				if err != nil {
-					return fail(exitNotFound, "order.not_found", err, "edr-bridge tasks list")
+					return deskError(err, "order", "edr-bridge tasks list")
 				}
 				f.Order = o.ID
 			}
-			records, err := st.Audit(cmd.Context(), f)
+			records, err := d.Audit(cmd.Context(), f)
 			if err != nil {
 				return err
 			}
@@ -137,69 +147,107 @@ func (a *app) auditShowCommand() *cobra.Command {
 }
 
 func (a *app) auditVerifyCommand() *cobra.Command {
-	var anchor string
+	var anchor, file string
 	cmd := &cobra.Command{
 		Use:   "verify",
 		Short: "Check the hash chain from the first record to the last",
 		Long: `Check the hash chain from the first record to the last. An edited, deleted or reordered record is found and named.
-A cut tail is only found with --anchor: the head that an earlier verify printed and that was kept elsewhere.`,
+A cut tail is only found with an anchor: those of audit.anchor_file are checked by themselves, --anchor takes another one, such as one
+from the log or the head that an earlier verify printed. --file verifies an export or an archive instead of the store.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			var known *store.Anchor
+			w, err := a.open()
+			if err != nil {
+				return err
+			}
+			defer w.close()
+			w.look = true
+			var anchors []bridge.Anchor
 			if anchor != "" {
-				parsed, err := parseAnchor(anchor)
+				known, err := store.ParseAnchor(anchor)
 				if err != nil {
-					return err
+					return usagef("--anchor %q: want SEQ:HASH as `audit verify` prints it", anchor)
 				}
-				known = &parsed
+				anchors = append(anchors, known)
 			}
-			st, done, err := a.openState(cmd.Context())
+			report, err := w.verifyAudit(cmd.Context(), file, anchors)
 			if err != nil {
 				return err
 			}
-			defer done()
-			report, err := st.VerifyAudit(cmd.Context(), known)
-			if err != nil {
-				return err
-			}
-			view := struct {
-				OK       bool   `json:"ok"`
-				Records  int64  `json:"records"`
-				Head     string `json:"head"`
-				FirstBad int64  `json:"first_bad,omitempty"`
-				Problem  string `json:"problem,omitempty"`
-			}{report.FirstBad == 0, report.Records, formatAnchor(report.Head), report.FirstBad, report.Problem}
-			if err := printOne(a, view, func(w io.Writer) error {
-				if view.OK {
-					_, err := fmt.Fprintf(w, "ok: %d records, head %s\n", view.Records, view.Head)
-					return err
-				}
-				_, err := fmt.Fprintf(w, "bad: record %d: %s (%d good records before it, head %s)\n", view.FirstBad, view.Problem, report.Head.Seq, view.Head)
-				return err
-			}); err != nil {
-				return err
-			}
-			if !view.OK {
-				return &problem{exit: exitFailed, code: "audit.broken", err: errors.New(view.Problem), quiet: true}
-			}
-			return nil
+			return a.reportAudit(report)
 		},
 	}
 	cmd.Flags().StringVar(&anchor, "anchor", "", "a head kept elsewhere, SEQ:HASH")
+	cmd.Flags().StringVar(&file, "file", "", "an export or archive to verify instead of the store")
 	return cmd
 }
 
-func formatAnchor(h store.Anchor) string { return fmt.Sprintf("%d:%x", h.Seq, h.Hash) }
-
-func parseAnchor(s string) (store.Anchor, error) {
-	seq, hash, ok := strings.Cut(s, ":")
-	n, err := strconv.ParseInt(seq, 10, 64)
-	raw, herr := hex.DecodeString(hash)
-	var out store.Anchor
-	if !ok || err != nil || herr != nil || len(raw) != len(out.Hash) || n < 1 {
-		return out, usagef("--anchor %q: want SEQ:HASH as `audit verify` prints it", s)
+// verifyAudit checks a file, or the store against every anchor at hand.
+func (w *wiring) verifyAudit(ctx context.Context, file string, anchors []bridge.Anchor) (bridge.AuditReport, error) {
+	if file != "" {
+		return w.verifyFile(ctx, file, anchors)
 	}
-	out.Seq = n
-	copy(out.Hash[:], raw)
-	return out, nil
+	kept, err := w.knownAnchors()
+	if err != nil {
+		return bridge.AuditReport{}, fmt.Errorf("audit.anchor_file: %w", err)
+	}
+	anchors = append(kept, anchors...)
+	d, err := w.desk(ctx)
+	if err != nil {
+		return bridge.AuditReport{}, err
+	}
+	if st, direct := d.(*desk); direct {
+		return st.VerifyAnchors(ctx, anchors)
+	}
+	return verifyOverSocket(ctx, d, anchors)
+}
+
+// verifyOverSocket has the running bridge read its chain, once; the anchors are compared with the records they name. Only one
+// that does not fit leads to a second pass, which says what is wrong.
+func verifyOverSocket(ctx context.Context, d bridge.Desk, anchors []bridge.Anchor) (bridge.AuditReport, error) {
+	report, err := d.VerifyAudit(ctx, nil)
+	if err != nil || report.FirstBad > 0 {
+		return report, err
+	}
+	for _, known := range anchors {
+		if known.Seq < report.First-1 {
+			continue // in the archive
+		}
+		records, err := d.Audit(ctx, bridge.AuditFilter{After: known.Seq - 1, Limit: 1})
+		if err != nil {
+			return report, err
+		}
+		if len(records) == 1 && records[0].Seq == known.Seq && records[0].Hash == known.Hash {
+			continue
+		}
+		if again, err := d.VerifyAudit(ctx, &known); err != nil || again.FirstBad > 0 {
+			return again, err
+		}
+	}
+	return report, nil
+}
+
+func (a *app) reportAudit(report bridge.AuditReport) error {
+	view := struct {
+		OK       bool   `json:"ok"`
+		First    int64  `json:"first,omitempty"`
+		Records  int64  `json:"records"`
+		Head     string `json:"head"`
+		FirstBad int64  `json:"first_bad,omitempty"`
+		Problem  string `json:"problem,omitempty"`
+	}{report.FirstBad == 0, report.First, report.Records, formatAnchor(report.Head), report.FirstBad, report.Problem}
+	if err := printOne(a, view, func(w io.Writer) error {
+		if view.OK {
+			_, err := fmt.Fprintf(w, "ok: %d records, head %s\n", view.Records, view.Head)
+			return err
+		}
+		_, err := fmt.Fprintf(w, "bad: record %d: %s (%d good records before it, head %s)\n", view.FirstBad, view.Problem, report.Head.Seq, view.Head)
+		return err
+	}); err != nil {
+		return err
+	}
+	if !view.OK {
+		return &problem{exit: exitFailed, code: "audit.broken", err: errors.New(view.Problem), quiet: true}
+	}
+	return nil
 }

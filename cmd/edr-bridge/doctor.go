@@ -114,12 +114,13 @@ func (w *wiring) checkConfig(ctx context.Context) check {
 }
 
 func (w *wiring) checkState(ctx context.Context) check {
+	w.look = true // a damaged state is what doctor is asked about
 	st, err := w.openStore(ctx, store.OwnerSend)
 	if err != nil {
 		return check{levelFail, "state", err.Error(), "make " + w.set.Local.State + " writable for this account, or set local.state", exitConfig}
 	}
 	if err := st.Check(ctx); err != nil {
-		return check{levelFail, "state", err.Error(), "stop the bridge, set the database aside and start anew; keep the file for the audit", exitFailed}
+		return check{levelFail, "state", err.Error(), "stop the bridge, then edr-bridge audit set-aside: it keeps the file and starts anew", exitFailed}
 	}
 	counts, err := st.Counts(ctx)
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/edr-bridge/edr-bridge/bridge"
+	"github.com/edr-bridge/edr-bridge/bridge/api"
 )
 
 // The exit codes. The comment above each is what `help exit-codes` and the README say.
@@ -91,6 +92,12 @@ func problemOf(ctx context.Context, err error) *problem {
 	if ctx.Err() != nil || errors.Is(err, context.Canceled) {
 		return &problem{exit: exitInterrupted, code: "interrupted", err: errors.New("interrupted")}
 	}
+	switch {
+	case errors.Is(err, api.ErrNoAnswer):
+		return &problem{exit: exitUnknown, code: "bridge.no_answer", err: err, hint: "edr-bridge tasks list"}
+	case errors.Is(err, api.ErrNoBridge), errors.Is(err, api.ErrNoAccess):
+		return &problem{exit: exitUnreachable, code: "bridge.socket", err: err}
+	}
 	if credentialsRefused(err) {
 		return &problem{exit: exitCredentials, code: "credentials", err: err}
 	}
@@ -124,7 +131,7 @@ func exitOfReason(r bridge.Reason) int {
 		return exitCredentials
 	case bridge.ReasonUnreachable:
 		return exitUnreachable
-	case bridge.ReasonHold:
+	case bridge.ReasonHold, bridge.ReasonLimit, bridge.ReasonLiveTasks:
 		return exitLimit
 	case bridge.ReasonInvalid:
 		return exitUsage
@@ -139,12 +146,12 @@ func exitOfOrder(o bridge.Order) int {
 	case bridge.StateDone, bridge.StateAccepted, bridge.StateRunning, bridge.StateDuplicate, bridge.StateShadow:
 		return exitDone
 	case bridge.StateHeld:
-		if o.Reason == bridge.ReasonHold {
+		if exitOfReason(o.Reason) == exitLimit {
 			return exitLimit
 		}
 		return exitHeld
 	case bridge.StateRefused:
-		if code := exitOfReason(o.Reason); code == exitNotFound || code == exitCredentials || code == exitUsage {
+		if code := exitOfReason(o.Reason); code != exitFailed && code != exitUnreachable {
 			return code
 		}
 		return exitRefused

@@ -33,20 +33,20 @@ func (a *app) switchCommand(active bool, cmd *cobra.Command) *cobra.Command {
 	var reason string
 	cmd.Args = cobra.NoArgs
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		if reason == "" {
-			return usagef("--reason is required: it stands in the audit record")
+		if err := needReason(reason); err != nil {
+			return err
 		}
-		st, done, err := a.openState(cmd.Context())
+		d, done, err := a.openDesk(cmd.Context())
 		if err != nil {
 			return err
 		}
 		defer done()
-		before, err := st.Hold(cmd.Context())
+		before, err := d.Hold(cmd.Context())
 		if err != nil {
 			return err
 		}
 		now := bridge.Hold{Active: active, Reason: reason, Actor: actor(), Since: time.Now().UTC()}
-		if err := st.SetHold(cmd.Context(), now); err != nil {
+		if err := d.SetHold(cmd.Context(), now); err != nil {
 			return err
 		}
 		view := struct {

@@ -21,6 +21,8 @@ func arrows() map[string][]string {
 		"bridge":                {},
 		"bridge/redisbus":       {"bridge"},
 		"bridge/store":          {"bridge"},
+		"bridge/api":            {"bridge"},
+		"bridge/ocsf":           {"bridge"},
 		"bridge/bridgetest":     {"bridge"},
 		"mapping":               {"bridge"},
 		"ksc":                   {"bridge"},

@@ -93,10 +93,12 @@ local agent runs them on this machine.`,
 		&cobra.Group{ID: "look", Title: "Look and set up:"},
 	)
 	for group, verbs := range map[string][]*cobra.Command{
-		"serve":   {a.runCommand(), a.labCommand(), a.mockKSCCommand()},
-		"respond": {a.sendCommand(), a.holdCommand(), a.resumeCommand(), a.emitCommand()},
+		"serve": {a.runCommand(), a.labCommand(), a.mockKSCCommand()},
+		"respond": {
+			a.sendCommand(), a.releaseCommand(), a.approvalsCommand(), a.activeCommand(), a.holdCommand(), a.resumeCommand(), a.emitCommand(),
+		},
 		"look": {
-			a.tasksCommand(), a.auditCommand(), a.rulesCommand(), a.configCommand(), a.secretsCommand(),
+			a.tasksCommand(), a.auditCommand(), a.dlqCommand(), a.rulesCommand(), a.configCommand(), a.secretsCommand(),
 			a.doctorCommand(), a.versionCommand(),
 		},
 	} {
@@ -220,10 +222,10 @@ func (a *app) printProblem(p *problem) {
 	}
 }
 
-// say writes words for people to stderr.
+// say writes words for people to stderr, one line.
 func (a *app) say(format string, args ...any) {
 	if !a.quiet {
-		_, _ = fmt.Fprintf(a.std.err, format+"\n", args...)
+		_, _ = fmt.Fprintln(a.std.err, printable(fmt.Sprintf(format, args...)))
 	}
 }
 

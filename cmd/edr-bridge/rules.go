@@ -4,7 +4,6 @@ import (
 	"context"
 	"os"
 	"os/signal"
-	"slices"
 	"sync/atomic"
 	"syscall"
 
@@ -25,7 +24,7 @@ func (w *wiring) compileRules(ctx context.Context, of *configs.Settings) (*mappi
 	if err != nil {
 		return nil, fail(exitConfig, "rules.invalid", err, "edr-bridge rules check")
 	}
-	cfg := mapping.Config{Ceiling: w.set.Mode, Window: w.set.Dedupe.For, Sources: map[string]mapping.Source{}}
+	cfg := mapping.Config{Ceiling: w.set.Mode, Window: w.set.Dedupe.For, Lease: w.set.Leases.Default, Sources: map[string]mapping.Source{}}
 	if cfg.Window == 0 {
 		cfg.Window = -1 // the settings say none; unset is a default there
 	}
@@ -110,13 +109,4 @@ func (w *wiring) otherwiseChanged(set *configs.Settings) bool {
 	}
 	is, err := after.Digest()
 	return err != nil || was != is
-}
-
-// warnOfOpenIsolations says at every start what `for` does not do: nothing releases a host by itself.
-func (w *wiring) warnOfOpenIsolations(rules *liveRules) {
-	for _, r := range rules.current.Load().Rules() {
-		if r.Mode == bridge.ModeEnforce && slices.Contains(r.Tasks, bridge.KindIsolateHost) {
-			w.log.Warn("isolations of this rule do not end by themselves: release hosts with `edr-bridge send --task isolateHost --off`", "rule", r.Name)
-		}
-	}
 }

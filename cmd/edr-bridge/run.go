@@ -15,8 +15,6 @@ import (
 )
 
 const (
-	// holdPoll is how often a running bridge looks whether another process changed the hold.
-	holdPoll = 250 * time.Millisecond
 	// foreignAfter is when an order of another process is taken over: longer than any `send` lives.
 	foreignAfter = 5 * time.Minute
 	pageSize     = 500
@@ -49,6 +47,7 @@ type feed struct {
 		bridge.Source
 		Run(ctx context.Context) error
 		Ready() <-chan struct{}
+		Connected() bool
 		Close(ctx context.Context) error
 	}
 }
@@ -77,6 +76,9 @@ func (w *wiring) serve(ctx context.Context, watch func(bridge.Store) bridge.Stor
 			w.log.Warn("lock was not released", "err", err)
 		}
 	})
+	if err := w.openMeter(); err != nil {
+		return err
+	}
 	var watched bridge.Store = st
 	if watch != nil {
 		watched = watch(st)
@@ -97,7 +99,19 @@ func (w *wiring) serve(ctx context.Context, watch func(bridge.Store) bridge.Stor
 // runParts starts everything and stops it in reverse: first the pipeline, which drains, then the sources,
 // which still have to acknowledge what it settled.
 func (w *wiring) runParts(ctx context.Context, st *store.Store, pipe *bridge.Pipeline, rules *liveRules, feeds []feed) error {
-	w.warnOfOpenIsolations(rules)
+	keeper, err := w.openKeeper(st, pipe)
+	if err != nil {
+		return err
+	}
+	desk := &desk{Store: st, w: w, pipe: pipe}
+	answerSocket, err := w.openSocket(ctx, desk)
+	if err != nil {
+		return err
+	}
+	answerPages, err := w.openPages(ctx, st, feeds)
+	if err != nil {
+		return err
+	}
 	if err := st.Note(ctx, bridge.Note{What: bridge.NoteStart, Actor: actor(), Detail: "version " + version()}); err != nil {
 		return fmt.Errorf("record start: %w", err)
 	}
@@ -114,7 +128,11 @@ func (w *wiring) runParts(ctx context.Context, st *store.Store, pipe *bridge.Pip
 	side, stopSide := context.WithCancel(ctx)
 	var aside errgroup.Group
 	aside.Go(func() error { w.announce(side, feeds); return nil })
-	aside.Go(func() error { w.followHold(side, st, pipe); return nil })
+	aside.Go(func() error { keeper.Run(side); return nil })
+	aside.Go(func() error { w.keepAudit(side, st); return nil })
+	aside.Go(func() error { w.countHosts(side); return nil })
+	aside.Go(func() error { return answerSocket(side) })
+	aside.Go(func() error { return answerPages(side) })
 	aside.Go(func() error { w.followReload(side, st, rules, asked); return nil })
 	aside.Go(func() error { w.greetKSC(side); return nil })
 	if w.agent != nil {
@@ -123,7 +141,7 @@ func (w *wiring) runParts(ctx context.Context, st *store.Store, pipe *bridge.Pip
 		}
 	}
 
-	err := pipe.Run(ctx, named, pendingPages(st))
+	err = pipe.Run(ctx, named, pendingPages(st))
 	if errors.Is(err, context.Canceled) || ctx.Err() != nil && errors.Is(err, context.Cause(ctx)) {
 		err = nil // told to stop while it still took up what was left: a stop like any other
 	}
@@ -146,16 +164,19 @@ func (w *wiring) runParts(ctx context.Context, st *store.Store, pipe *bridge.Pip
 	if nerr := st.Note(context.WithoutCancel(ctx), bridge.Note{What: bridge.NoteStop, Actor: actor()}); nerr != nil {
 		w.log.Error("stop was not recorded", "err", nerr)
 	}
+	if w.set.Audit.AnchorEvery > 0 {
+		w.anchor(context.WithoutCancel(ctx), st) // the end of the chain must not be free to cut until the next start
+	}
 	w.log.Info("stopped")
 	return err
 }
 
 // pendingPages walks over what an earlier run left to do.
 func pendingPages(st *store.Store) func(context.Context) ([]bridge.Order, error) {
-	page := store.Page{Limit: pageSize}
-	started := time.Now()
+	page := bridge.Page{Limit: pageSize}
+	foreign := time.Now().Add(-foreignAfter)
 	return func(ctx context.Context) ([]bridge.Order, error) {
-		orders, next, err := st.Pending(ctx, started, foreignAfter, page)
+		orders, next, err := st.Pending(ctx, foreign, page)
 		page = next
 		return orders, err
 	}
@@ -182,104 +203,4 @@ func (w *wiring) greetKSC(ctx context.Context) {
 	if err := w.client.Ping(ctx); err != nil && ctx.Err() == nil {
 		w.log.Warn("KSC does not answer as it should, orders wait", "err", err)
 	}
-}
-
-// followHold keeps the in-memory hold equal to the latched one and takes up held orders at resume.
-func (w *wiring) followHold(ctx context.Context, st *store.Store, pipe *bridge.Pipeline) {
-	ticker := time.NewTicker(holdPoll)
-	defer ticker.Stop()
-	var seen uint64
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-		}
-		changed, err := st.Changed(ctx)
-		if err != nil {
-			if ctx.Err() == nil {
-				w.log.Warn("store cannot be asked for the hold", "err", err)
-			}
-			continue
-		}
-		if changed == seen {
-			continue
-		}
-		if w.followOnce(ctx, st, pipe) {
-			seen = changed
-		}
-	}
-}
-
-func (w *wiring) followOnce(ctx context.Context, st *store.Store, pipe *bridge.Pipeline) bool {
-	before := w.hold.Get()
-	if err := w.loadHold(ctx); err != nil {
-		return false
-	}
-	now := w.hold.Get()
-	if now.Active != before.Active {
-		w.log.Warn("hold changed", "hold", now.Active, "reason", now.Reason, "actor", now.Actor)
-	}
-	if now.Active {
-		return true
-	}
-	return w.takeUpHeld(ctx, st, pipe)
-}
-
-// takeUpHeld queues what the hold switch had stopped; the guards judge its age when it begins.
-func (w *wiring) takeUpHeld(ctx context.Context, st *store.Store, pipe *bridge.Pipeline) bool {
-	if err := pipe.Resume(ctx, nil); err != nil {
-		return false // not running yet: asked again at the next tick
-	}
-	page := store.Page{Limit: pageSize}
-	for {
-		orders, next, err := st.Held(ctx, bridge.ReasonHold, page)
-		if err != nil {
-			return false
-		}
-		if len(orders) == 0 {
-			return true
-		}
-		page = next
-		queued := orders[:0]
-		for _, o := range orders {
-			if by, err := releasedBy(ctx, st, o); err != nil {
-				return false
-			} else if by != "" {
-				o.State, o.Reason, o.Detail, o.Updated = bridge.StateCancelled, bridge.ReasonNone, "the host was released meanwhile by "+by, time.Now().UTC()
-				if _, err := st.Move(ctx, o, bridge.StateHeld); err != nil {
-					w.log.Warn("held isolation was not cancelled", "order", o.ID, "err", err)
-				}
-				continue
-			}
-			o.State, o.Reason, o.Detail, o.Updated = bridge.StateQueued, bridge.ReasonNone, "resumed", time.Now().UTC()
-			moved, err := st.Move(ctx, o, bridge.StateHeld)
-			if err != nil {
-				continue // somebody else took it
-			}
-			queued = append(queued, moved)
-		}
-		if err := pipe.Resume(ctx, queued); err != nil {
-			return false
-		}
-	}
-}
-
-// releasedBy returns the id of a release that was sent for the host of a held isolation after it: the newer intent wins.
-func releasedBy(ctx context.Context, st *store.Store, o bridge.Order) (string, error) {
-	iso, ok := o.Task.(bridge.IsolateHost)
-	if !ok || iso.Action != bridge.IsolationOn {
-		return "", nil
-	}
-	later, err := st.Orders(ctx, store.Filter{Host: o.Host, Task: bridge.KindIsolateHost, Since: o.Created, Limit: pageSize})
-	if err != nil {
-		return "", err
-	}
-	for _, l := range later {
-		passed := l.State.Pending() || l.State == bridge.StateAccepted || l.State == bridge.StateDone || l.State == bridge.StateUnknown
-		if passed && bridge.IsRelease(l.Task) && l.Created.After(o.Created) {
-			return l.ID, nil
-		}
-	}
-	return "", nil
 }

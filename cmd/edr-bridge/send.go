@@ -15,7 +15,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/edr-bridge/edr-bridge/bridge"
-	"github.com/edr-bridge/edr-bridge/bridge/store"
 )
 
 // maxReason is how many characters of --reason are kept.
@@ -31,10 +30,14 @@ type sendRequest struct {
 	on, off bool
 	via     string
 	period  time.Duration
-	reason  string
-	ref     string
-	dryRun  bool
-	yes     bool
+	// permanent is an isolation without an end of its own.
+	permanent bool
+	reason    string
+	ref       string
+	dryRun    bool
+	yes       bool
+	wait      bool
+	timeout   time.Duration
 }
 
 func (a *app) sendCommand() *cobra.Command {
@@ -45,8 +48,8 @@ func (a *app) sendCommand() *cobra.Command {
 		Long: `Send one response task to one or more hosts.
 
 The task goes to Kaspersky Security Center when one is configured; with --via local it runs on this machine.
-It passes the same guards and stands in the same store and audit chain as orders of rules. send works
-without a running bridge. "accepted" means that KSC took the task, not that the host did it.
+It passes the same guards and stands in the same store and audit chain as orders of rules. send hands it to the
+running bridge, or carries it out itself where none runs. "accepted" means that KSC took the task, not that the host did it.
 
 Tasks: ` + strings.Join(kindNames(), " ") + `
 (edr-bridge tasks describe TASK)`,
@@ -73,11 +76,14 @@ Tasks: ` + strings.Join(kindNames(), " ") + `
 	f.BoolVar(&req.on, "on", false, "isolateHost: same as --action 1")
 	f.BoolVar(&req.off, "off", false, "isolateHost: same as --action 0")
 	f.StringVar(&req.via, "via", "auto", "executor: ksc, local or auto")
-	f.DurationVar(&req.period, "for", 0, "blockAddress: how long (default 10m)")
+	f.DurationVar(&req.period, "for", 0, "isolateHost: when the host is released (default: leases.default, 4h); blockAddress: how long (default 10m)")
+	f.BoolVar(&req.permanent, "permanent", false, "isolateHost: isolated until somebody releases the host")
 	f.StringVar(&req.reason, "reason", "", "why, for the audit record")
 	f.StringVar(&req.ref, "ref", "", "your id of the case; with it, the same task for the same host is sent once only")
 	f.BoolVar(&req.dryRun, "dry-run", false, "print what would be posted and send nothing")
 	f.BoolVar(&req.yes, "yes", false, "do not ask")
+	f.BoolVar(&req.wait, "wait", false, "wait until the hosts have done it; 0 only then")
+	f.DurationVar(&req.timeout, "timeout", defaultWait, "how long --wait waits")
 	for _, k := range bridge.Kinds() {
 		for _, p := range bridge.Describe(k).Params {
 			if _, known := req.own[p.Name]; known || f.Lookup(p.Name) != nil {
@@ -108,6 +114,10 @@ func (a *app) send(ctx context.Context, cmd *cobra.Command, req *sendRequest) er
 	if err != nil {
 		return err
 	}
+	given := cmd.Flags().Lookup("for")
+	if err := req.checkPeriod(task, given != nil && given.Changed); err != nil {
+		return err
+	}
 	w, err := a.open()
 	if err != nil {
 		return err
@@ -123,20 +133,22 @@ func (a *app) send(ctx context.Context, cmd *cobra.Command, req *sendRequest) er
 	if err := a.confirm(req, task, orders); err != nil {
 		return err
 	}
-	w.addressEarly(ctx, orders[0])
-	st, err := w.openStore(ctx, store.OwnerSend)
+	d, err := w.desk(ctx)
 	if err != nil {
 		return err
 	}
-	pipe, err := w.openPipeline(nil, st)
+	done, err := d.Send(ctx, orders)
 	if err != nil {
+		return deskError(err, "order", "edr-bridge tasks list")
+	}
+	a.sayAlone(d, done, req.wait)
+	if !req.wait {
+		return a.reportOrders(done)
+	}
+	if done, err = a.waitFor(ctx, d, done, req.timeout); err != nil {
 		return err
 	}
-	done, err := pipe.Submit(ctx, orders)
-	if err != nil {
-		return err
-	}
-	return a.reportOrders(done)
+	return a.reportEnded(done)
 }
 
 // addressEarly logs in to KSC and looks the first host up while the store opens: half of the time a send takes. What
@@ -171,14 +183,36 @@ func (a *app) reportOrders(orders []bridge.Order) error {
 	if code == exitDone {
 		return nil
 	}
-	if a.output == "table" {
-		for _, v := range views {
-			if v.Detail != "" {
-				a.say("%s: %s: %s", v.ID, v.State, printable(v.Detail))
-			}
+	a.sayDetails(views)
+	return &problem{exit: code, code: "order." + string(orders[0].State), err: errors.New(orders[0].Detail), quiet: true}
+}
+
+// sayDetails tells in words why orders stand as they do; the other formats hold it in the result.
+func (a *app) sayDetails(views []orderView) {
+	if a.output != "table" {
+		return
+	}
+	for _, v := range views {
+		if v.Detail != "" {
+			a.say("%s: %s: %s", v.ID, v.State, printable(v.Detail))
 		}
 	}
-	return &problem{exit: code, code: "order." + string(orders[0].State), err: errors.New(orders[0].Detail), quiet: true}
+}
+
+// sayAlone tells what nobody does for these orders where no bridge runs.
+func (a *app) sayAlone(d bridge.Desk, orders []bridge.Order, wait bool) {
+	if !alone(d) {
+		return
+	}
+	isolated := func(o bridge.Order) bool {
+		return bridge.IsIsolation(o.Task) && o.For >= 0 && !o.State.CameToNothing() && o.State != bridge.StateHeld
+	}
+	if slices.ContainsFunc(orders, isolated) {
+		a.say(unwatched)
+	}
+	if wait && slices.ContainsFunc(orders, func(o bridge.Order) bool { return !o.State.End() }) {
+		a.say("no bridge answers on this state directory: only a running one finds out what the hosts have done")
+	}
 }
 
 // build makes the typed task of the flags.
@@ -296,6 +330,26 @@ func (r *sendRequest) orders(w *wiring, task bridge.Task) ([]bridge.Order, error
 	return orders, nil
 }
 
+// maxPeriod bounds --for, as the rules do.
+const maxPeriod = 30 * 24 * time.Hour
+
+// checkPeriod takes --for and --permanent where they mean something.
+func (r *sendRequest) checkPeriod(task bridge.Task, given bool) error {
+	isolation, block := bridge.IsIsolation(task), task.Kind() == bridge.KindBlockAddress
+	switch {
+	case !given && !r.permanent:
+	case given && !isolation && !block:
+		return usagef("--for belongs to an isolation or to blockAddress")
+	case given && (r.period < time.Second || r.period > maxPeriod):
+		return usagef("--for: want 1s to %s", maxPeriod)
+	case r.permanent && (!isolation || given):
+		return usagef("--permanent belongs to an isolation, without --for")
+	case r.permanent:
+		r.period = -1
+	}
+	return nil
+}
+
 // actor names who sends and why, as it stands in the audit record.
 func (r *sendRequest) actor() string {
 	who := actor()
@@ -304,46 +358,6 @@ func (r *sendRequest) actor() string {
 	}
 	why := []rune(r.reason)
 	return who + " (" + string(why[:min(len(why), maxReason)]) + ")"
-}
-
-// expandHosts reads @FILE and refuses what is no name: there are no wildcard targets.
-func expandHosts(given []string) ([]string, error) {
-	var hosts []string
-	for _, h := range given {
-		if name, isFile := strings.CutPrefix(h, "@"); isFile {
-			lines, err := readLines(name)
-			if err != nil {
-				return nil, usagef("--host @%s: %w", name, err)
-			}
-			hosts = append(hosts, lines...)
-			continue
-		}
-		hosts = append(hosts, h)
-	}
-	var out []string
-	for _, h := range hosts {
-		if strings.ContainsAny(h, "*?[]\"") || strings.TrimSpace(h) != h || h == "" || strings.HasPrefix(h, "-") {
-			return nil, usagef("--host %q: want one GUID, name or address; there are no wildcards", h)
-		}
-		if !slices.Contains(out, h) {
-			out = append(out, h)
-		}
-	}
-	return out, nil
-}
-
-func readLines(path string) ([]string, error) {
-	data, err := os.ReadFile(path) //nolint:gosec // the user names the file
-	if err != nil {
-		return nil, err
-	}
-	var lines []string
-	for line := range strings.Lines(string(data)) {
-		if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "#") {
-			lines = append(lines, line)
-		}
-	}
-	return lines, nil
 }
 
 // confirm asks on a terminal before something that cannot be undone; scripts say --yes.

@@ -2,9 +2,9 @@ package main
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -12,7 +12,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/edr-bridge/edr-bridge/bridge"
-	"github.com/edr-bridge/edr-bridge/bridge/store"
 	"github.com/edr-bridge/edr-bridge/localagent"
 )
 
@@ -30,6 +29,8 @@ type orderView struct {
 	Ref      string          `json:"ref,omitempty"`
 	Target   string          `json:"target,omitempty"`
 	PID      int             `json:"pid,omitempty"`
+	Image    string          `json:"image,omitempty"`
+	For      string          `json:"for,omitempty"`
 	Rule     string          `json:"rule,omitempty"`
 	At       string          `json:"at,omitempty"`
 	Source   string          `json:"source,omitempty"`
@@ -38,7 +39,10 @@ type orderView struct {
 	Created  string          `json:"created,omitempty"`
 	Updated  string          `json:"updated,omitempty"`
 	NotAfter string          `json:"not_after,omitempty"`
+	Due      string          `json:"due,omitempty"`
 	Attempts int             `json:"attempts,omitempty"`
+	Approver string          `json:"approved_by,omitempty"`
+	Approval string          `json:"approval_reason,omitempty"`
 }
 
 func viewOrder(o bridge.Order) (orderView, error) {
@@ -46,7 +50,8 @@ func viewOrder(o bridge.Order) (orderView, error) {
 		ID: o.ID, State: o.State, Reason: o.Reason, Detail: o.Detail, Covers: o.Covers, Host: o.Host,
 		Executor: o.Executor, Ref: o.Ref, Target: o.Intent.Target, PID: o.Subject.PID, Rule: o.Rule, At: o.At,
 		Source: o.Source, Alert: o.AlertID, Actor: o.Actor, Created: stamp(o.Created), Updated: stamp(o.Updated),
-		NotAfter: stamp(o.NotAfter), Attempts: o.Attempts,
+		NotAfter: stamp(o.NotAfter), Due: stamp(o.Due), Attempts: o.Attempts, Approver: o.Approval.By, Approval: o.Approval.Why,
+		Image: o.Subject.Path, For: period(o.For),
 	}
 	if o.Task != nil {
 		params, err := bridge.EncodeParams(o.Task)
@@ -68,6 +73,25 @@ func viewOrders(orders []bridge.Order) ([]orderView, error) {
 		views = append(views, v)
 	}
 	return views, nil
+}
+
+// period writes how long an isolation or a block lasts; empty when the order does not say.
+func period(d time.Duration) string {
+	switch {
+	case d < 0:
+		return "permanent"
+	case d == 0:
+		return ""
+	default:
+		return d.String()
+	}
+}
+
+func pidText(pid int) string {
+	if pid == 0 {
+		return ""
+	}
+	return strconv.Itoa(pid)
 }
 
 // stamp writes a time for people and machines: RFC 3339 with zone, empty for none.
@@ -92,12 +116,13 @@ func (a *app) tasksCommand() *cobra.Command {
   # what a task takes and who can carry it out
   edr-bridge tasks describe isolateHost`,
 	}
-	cmd.AddCommand(a.tasksListCommand(), a.tasksShowCommand(), a.tasksDescribeCommand())
+	cmd.AddCommand(a.tasksListCommand(), a.tasksShowCommand(), a.tasksWaitCommand(), a.tasksCancelCommand(), a.tasksRetryCommand(),
+		a.tasksDescribeCommand())
 	return cmd
 }
 
 func (a *app) tasksListCommand() *cobra.Command {
-	var f store.Filter
+	var f bridge.OrderFilter
 	var state, task string
 	var since time.Duration
 	cmd := &cobra.Command{
@@ -108,12 +133,12 @@ func (a *app) tasksListCommand() *cobra.Command {
 			if err := parseListFilter(&f, state, task, since); err != nil {
 				return err
 			}
-			st, done, err := a.openState(cmd.Context())
+			d, done, err := a.lookDesk(cmd.Context())
 			if err != nil {
 				return err
 			}
 			defer done()
-			orders, err := st.Orders(cmd.Context(), f)
+			orders, err := d.Orders(cmd.Context(), f)
 			if err != nil {
 				return err
 			}
@@ -134,7 +159,7 @@ func (a *app) tasksListCommand() *cobra.Command {
 	return cmd
 }
 
-func parseListFilter(f *store.Filter, state, task string, since time.Duration) error {
+func parseListFilter(f *bridge.OrderFilter, state, task string, since time.Duration) error {
 	if state != "" {
 		names := make([]string, 0, len(bridge.States()))
 		for _, s := range bridge.States() {
@@ -162,11 +187,7 @@ func parseListFilter(f *store.Filter, state, task string, since time.Duration) e
 
 func printOrders(a *app, views []orderView) error {
 	return printResult(a, views, []string{"ORDER", "STATE", "TASK", "HOST", "BY", "REF", "WHY", "UPDATED"}, func(v orderView) []string {
-		by := v.Rule
-		if by == "" {
-			by = v.Actor
-		}
-		return []string{v.ID, string(v.State), string(v.Task), v.Host, by, v.Ref, why(v), v.Updated}
+		return []string{v.ID, string(v.State), string(v.Task), v.Host, by(v), v.Ref, why(v), v.Updated}
 	})
 }
 
@@ -188,19 +209,16 @@ func (a *app) tasksShowCommand() *cobra.Command {
 		Short: "Show one order and its audit records",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			st, done, err := a.openState(cmd.Context())
+			d, done, err := a.lookDesk(cmd.Context())
 			if err != nil {
 				return err
 			}
 			defer done()
-			o, err := st.Order(cmd.Context(), args[0])
-			if errors.Is(err, store.ErrNotFound) || errors.Is(err, store.ErrAmbiguous) {
-				return fail(exitNotFound, "order.not_found", err, "edr-bridge tasks list")
-			}
+			o, err := d.Order(cmd.Context(), args[0])
 			if err != nil {
-				return err
+				return deskError(err, "order", "edr-bridge tasks list")
 			}
-			records, err := st.Audit(cmd.Context(), store.AuditFilter{Order: o.ID})
+			records, err := d.Audit(cmd.Context(), bridge.AuditFilter{Order: o.ID})
 			if err != nil {
 				return err
 			}
@@ -228,15 +246,21 @@ func writeOrder(w io.Writer, v orderView, audit []auditView) error {
 		{"params", string(v.Params)},
 		{"host", v.Host},
 		{"target", v.Target},
+		{"pid", pidText(v.PID)},
+		{"image", v.Image},
+		{"for", v.For},
 		{"executor", v.Executor},
 		{"ref", v.Ref},
 		{"rule", strings.TrimSpace(v.Rule + " " + v.At)},
 		{"source", v.Source},
 		{"alert", v.Alert},
 		{"by", v.Actor},
+		{"decided by", v.Approver},
+		{"decided why", v.Approval},
 		{"created", v.Created},
 		{"updated", v.Updated},
 		{"not after", v.NotAfter},
+		{"due", v.Due},
 	} {
 		if row[1] != "" {
 			_, _ = fmt.Fprintf(tw, "%s\t%s\n", row[0], printable(row[1]))

@@ -2,14 +2,15 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"github.com/edr-bridge/edr-bridge/bridge"
+	"github.com/edr-bridge/edr-bridge/bridge/api"
 	"github.com/edr-bridge/edr-bridge/bridge/store"
 	"github.com/edr-bridge/edr-bridge/configs"
 	"github.com/edr-bridge/edr-bridge/configs/secrets"
@@ -33,7 +34,12 @@ type wiring struct {
 	client  *ksc.Client
 	kscExec *ksc.Executor
 	guard   *bridge.Guard
-	closers []func()
+	look    bool // the verb changes nothing
+	meter   *api.Meter
+	// anchored hears of each anchor; nil = nobody does.
+	anchored func(seq int64)
+	hosts    atomic.Int64 // known hosts, as KSC counted them; 0 = not known
+	closers  []func()
 }
 
 // open reads the settings for a verb that ends soon: its result says it all, logs are for -v.
@@ -91,54 +97,6 @@ func (w *wiring) close() {
 }
 
 func (w *wiring) onClose(f func()) { w.closers = append(w.closers, f) }
-
-// openStore opens the state directory.
-func (w *wiring) openStore(ctx context.Context, owner string) (*store.Store, error) {
-	if w.store != nil {
-		return w.store, nil
-	}
-	st, err := store.Open(ctx, store.Config{Dir: w.set.Local.State, Owner: owner, Logger: w.log})
-	if errors.Is(err, os.ErrPermission) {
-		return nil, fail(exitConfig, "state.permission", fmt.Errorf("state directory: %w", err),
-			"run as the bridge's user, or set local.state (EDR_BRIDGE_LOCAL_STATE) to a directory of your own")
-	}
-	if err != nil {
-		return nil, fmt.Errorf("state directory: %w", err)
-	}
-	w.store = st
-	if owner == store.OwnerSend {
-		// What was acknowledged is on disk; closing would only tidy up, and every call of send would pay for it.
-		return st, w.loadHold(ctx)
-	}
-	w.onClose(func() {
-		if err := st.Close(); err != nil {
-			w.log.Error("store did not close cleanly", "err", err)
-		}
-	})
-	return st, w.loadHold(ctx)
-}
-
-// openState opens the store for a verb that needs nothing else; done closes what was opened.
-func (a *app) openState(ctx context.Context) (st *store.Store, done func(), err error) {
-	w, err := a.open()
-	if err != nil {
-		return nil, nil, err
-	}
-	if st, err = w.openStore(ctx, store.OwnerSend); err != nil {
-		w.close()
-		return nil, nil, err
-	}
-	return st, w.close, nil
-}
-
-func (w *wiring) loadHold(ctx context.Context) error {
-	h, err := w.store.Hold(ctx)
-	if err != nil {
-		return fmt.Errorf("read hold: %w", err)
-	}
-	w.hold.Set(h)
-	return nil
-}
 
 // openSecrets opens the secrets; it does not ask the back-end yet.
 func (w *wiring) openSecrets() (*secrets.Store, error) {
@@ -212,7 +170,12 @@ func (w *wiring) openKSC() (*ksc.Executor, error) {
 			w.log.Debug("session was not ended", "err", err)
 		}
 	})
-	if w.kscExec, err = ksc.NewExecutor(ksc.ExecutorConfig{Client: client, Logger: w.log}); err != nil {
+	groups, err := bridge.NewProtect(w.protect())
+	if err != nil {
+		return nil, fail(exitConfig, "config.protect", err, "")
+	}
+	cfg := ksc.ExecutorConfig{Client: client, Groups: groups.NamesGroups(), Logger: w.log}
+	if w.kscExec, err = ksc.NewExecutor(cfg); err != nil {
 		return nil, fail(exitConfig, "config.ksc", err, "")
 	}
 	return w.kscExec, nil
@@ -257,26 +220,6 @@ func (w *wiring) openAgent() (*localagent.Agent, error) {
 	return agent, nil
 }
 
-// openGuard makes the policy.
-func (w *wiring) openGuard() (*bridge.Guard, error) {
-	if w.guard != nil {
-		return w.guard, nil
-	}
-	protect, err := bridge.NewProtect(w.protect())
-	if err != nil {
-		return nil, fail(exitConfig, "config.protect", err, "")
-	}
-	guard, err := bridge.NewGuard(bridge.GuardConfig{
-		Protect: protect, Hold: w.hold, Self: w.self, Ceiling: w.set.Mode, MaxAge: w.set.MaxAge["default"], MaxAgePID: w.set.MaxAge["pid"],
-		MaxAgeOf: w.set.MaxAgeOf(), At: w.set.At,
-	})
-	if err != nil {
-		return nil, err
-	}
-	w.guard = guard
-	return guard, nil
-}
-
 // router opens the executors; the second result is KSC's, nil without KSC.
 func (w *wiring) router() (bridge.Router, *ksc.Executor, error) {
 	router := bridge.Router{Self: w.self, Fallback: w.set.Fallback == configs.FallbackLocal}
@@ -307,7 +250,10 @@ func (w *wiring) openPipeline(mapper bridge.Mapper, st bridge.Store) (*bridge.Pi
 	if err != nil {
 		return nil, err
 	}
-	cfg := bridge.PipelineConfig{Mapper: mapper, Store: st, Guard: guard, Router: router, Logger: w.log}
+	cfg := bridge.PipelineConfig{Mapper: mapper, Store: st, Guard: guard, Router: router, GiveUp: w.set.GiveUp, Logger: w.log}
+	if w.meter != nil {
+		cfg.Meter = w.meter
+	}
 	if exec != nil {
 		cfg.InFlight, cfg.Settle = w.set.KSC.InFlight, w.set.KSC.SettleTime
 	}

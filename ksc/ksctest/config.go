@@ -41,6 +41,8 @@ type Config struct {
 	TaskOutcome func(Task) (HostState, string)
 	// HostTasksOnly lists response tasks under HostTasks.* only, not under Tasks.*: the vendor documents neither.
 	HostTasksOnly bool
+	// SearchLag keeps FindIncidents from seeing an incident for so long after it was stored, as an index that is behind does.
+	SearchLag time.Duration
 	// StrictUpdate requires KLHST_WKS_HOSTNAME in UpdateIncident, as the note of the vendor's page does.
 	StrictUpdate bool
 	// Latency is waited before each call is carried out.
@@ -91,8 +93,10 @@ type Host struct {
 	DNSDomain   string
 	// IP is an IPv4 address (KLHST_WKS_IP_LONG) or empty.
 	IP string
-	// GroupID is KLHST_WKS_GROUPID.
+	// GroupID is KLHST_WKS_GROUPID. Group names the administration group instead by its full path, "Managed devices/Servers/DC",
+	// and makes the groups on the way; give one of the two. A GroupID above 1 belongs to no group the server can tell about.
 	GroupID int
+	Group   string
 	// Status is the bit field KLHST_WKS_STATUS: 1 visible, 4 agent installed, 8 agent active, 16 protected.
 	Status int
 	// EDRStatus is KLHST_WKS_EDR_STATUS.
@@ -120,7 +124,7 @@ func (c *Config) validate() error {
 		}
 	}
 	for name, d := range map[string]time.Duration{
-		"session_idle": c.SessionIdle, "task_delay": c.TaskDelay, "latency": c.Latency,
+		"session_idle": c.SessionIdle, "task_delay": c.TaskDelay, "latency": c.Latency, "search_lag": c.SearchLag,
 	} {
 		if d < 0 {
 			errs = append(errs, fmt.Errorf("%s: must not be negative", name))
@@ -139,6 +143,14 @@ func (c *Config) checkHost(h *Host) error {
 	if h.IP != "" {
 		if a, err := netip.ParseAddr(h.IP); err != nil || !a.Is4() {
 			return fmt.Errorf("ip: %q is no IPv4 address", h.IP)
+		}
+	}
+	if h.Group != "" && h.GroupID != 0 {
+		return errors.New("group, group_id: give one of the two")
+	}
+	if h.Group != "" {
+		if err := checkGroup(h.Group); err != nil {
+			return fmt.Errorf("group: %w", err)
 		}
 	}
 	if h.VirtualServer != "" && !slices.Contains(c.VirtualServers, h.VirtualServer) {

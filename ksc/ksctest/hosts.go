@@ -65,13 +65,14 @@ func (h *Host) value(name string) (any, bool) {
 // hostTable finds computers by id, without regard to case.
 type hostTable struct {
 	// mu guards the fields below; the hosts themselves never change.
-	mu   sync.RWMutex
-	byID map[string]*Host
-	list []*Host
+	mu     sync.RWMutex
+	byID   map[string]*Host
+	list   []*Host
+	groups *groupTable
 }
 
-func newHostTable(hosts []Host) *hostTable {
-	t := &hostTable{byID: make(map[string]*Host, len(hosts))}
+func newHostTable(hosts []Host, groups *groupTable) *hostTable {
+	t := &hostTable{byID: make(map[string]*Host, len(hosts)), groups: groups}
 	for _, h := range hosts {
 		t.add(h)
 	}
@@ -80,6 +81,9 @@ func newHostTable(hosts []Host) *hostTable {
 
 // add stores a host; one with the same id is replaced.
 func (t *hostTable) add(h Host) {
+	if h.Group != "" {
+		h.GroupID = t.groups.idOf(h.Group)
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	key := strings.ToLower(h.ID)

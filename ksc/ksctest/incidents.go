@@ -2,6 +2,7 @@ package ksctest
 
 import (
 	"bytes"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -105,14 +106,11 @@ func (s *Server) findIncidents(c *call) error {
 		return err
 	}
 	rows := s.incidents.search(f)
-	if vserver := c.session.vserver; vserver != "" {
-		kept := rows[:0]
-		for _, r := range rows {
-			if host := r.(*Incident).host; host != nil && host.VirtualServer == vserver {
-				kept = append(kept, r)
-			}
-		}
-		rows = kept
+	if vserver, seen := c.session.vserver, s.now().Add(-s.cfg.SearchLag); vserver != "" || s.cfg.SearchLag > 0 {
+		rows = slices.DeleteFunc(rows, func(r row) bool {
+			i := r.(*Incident)
+			return vserver != "" && (i.host == nil || i.host.VirtualServer != vserver) || i.Stored.After(seen)
+		})
 	}
 	sortRows(rows, order)
 	return s.answerRows(c, rows, fields)

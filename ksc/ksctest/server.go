@@ -27,6 +27,7 @@ type Server struct {
 
 	sessions  *sessionTable
 	accessors *accessorTable
+	groups    *groupTable
 	hosts     *hostTable
 	incidents *incidentStore
 	tasks     *taskStore
@@ -90,7 +91,8 @@ func New(cfg Config) (*Server, error) {
 	s.faults = newFaults(cfg.Seed)
 	s.sessions = newSessionTable()
 	s.accessors = newAccessorTable()
-	s.hosts = newHostTable(cfg.Hosts)
+	s.groups = newGroupTable()
+	s.hosts = newHostTable(cfg.Hosts, s.groups)
 	s.incidents = newIncidentStore(cfg.KeepIncidents)
 	s.tasks = newTaskStore(&s.cfg)
 	return s, nil

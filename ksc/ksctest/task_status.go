@@ -92,17 +92,22 @@ func (s *Server) getTaskStatistics(c *call) error {
 	return nil
 }
 
+// taskQuery reads what the questions about one task have in common: the task, the attributes to return and,
+// under the name each gives it, their order.
+func (s *Server) taskQuery(c *call, orderName string, sch schema) (t *Task, fields []string, order []sortOrder, err error) {
+	if t, err = s.taskArg(c); err != nil {
+		return nil, nil, nil, err
+	}
+	if fields, err = c.args.names("pFields2Return"); err != nil {
+		return nil, nil, nil, err
+	}
+	order, err = c.args.order(orderName, sch)
+	return t, fields, order, err
+}
+
 // resetHostStatus opens the states of a task on its hosts; a response task has one.
 func (s *Server) resetHostStatus(c *call) error {
-	t, err := s.taskArg(c)
-	if err != nil {
-		return err
-	}
-	fields, err := c.args.names("pFields2Return")
-	if err != nil {
-		return err
-	}
-	order, err := c.args.order("pFields2Order", hostStatusSchema)
+	t, fields, order, err := s.taskQuery(c, "pFields2Order", hostStatusSchema)
 	if err != nil {
 		return err
 	}
@@ -118,8 +123,8 @@ func (s *Server) resetHostStatus(c *call) error {
 	if int(t.State)&mask != 0 {
 		rows = append(rows, t)
 	}
-	sortRows(rows, order)
-	return s.openRange(c, "strHostIteratorId", &accessor{kind: hostStatusKind, lifetime: lifetime, rows: rows, fields: fields})
+	a := &accessor{kind: hostStatusKind, lifetime: lifetime, rows: rows, fields: fields}
+	return s.openRange(c, "strHostIteratorId", a, order)
 }
 
 func (s *Server) getHostStatusCount(c *call) error {
@@ -141,15 +146,7 @@ func (s *Server) releaseHostStatus(c *call) error {
 
 // getTaskHistory opens the changes of a task's state.
 func (s *Server) getTaskHistory(c *call) error {
-	t, err := s.taskArg(c)
-	if err != nil {
-		return err
-	}
-	fields, err := c.args.names("pFields2Return")
-	if err != nil {
-		return err
-	}
-	order, err := c.args.order("pSortFields", historySchema)
+	t, fields, order, err := s.taskQuery(c, "pSortFields", historySchema)
 	if err != nil {
 		return err
 	}
@@ -171,8 +168,8 @@ func (s *Server) getTaskHistory(c *call) error {
 			rows = append(rows, h)
 		}
 	}
-	sortRows(rows, order)
-	return s.openRange(c, "strIteratorId", &accessor{kind: historyKind, lifetime: maxLifetimeDuration, rows: rows, fields: fields})
+	a := &accessor{kind: historyKind, lifetime: maxLifetimeDuration, rows: rows, fields: fields}
+	return s.openRange(c, "strIteratorId", a, order)
 }
 
 func (s *Server) getEventCount(c *call) error { return s.rangeCount(c, "strIteratorId", historyKind) }
@@ -190,8 +187,9 @@ func (s *Server) releaseEvents(c *call) error {
 	return s.releaseHandle(c, "strIteratorId", historyKind)
 }
 
-// openRange stores an accessor and answers its handle.
-func (s *Server) openRange(c *call, name string, a *accessor) error {
+// openRange sorts and stores an accessor and answers its handle.
+func (s *Server) openRange(c *call, name string, a *accessor, order []sortOrder) error {
+	sortRows(a.rows, order)
 	a.owner = c.session
 	handle, err := s.accessors.open(a, s.now())
 	if err != nil {
