@@ -91,7 +91,7 @@ func Decide(o Order, d Decision, fourEyes bool, now, notAfter time.Time) (Order,
 	case err != nil:
 		return no("%v", err)
 	case len(d.Digest) < minShown || !strings.HasPrefix(digest, strings.ToLower(d.Digest)):
-		return no("the digest given is not the one of this order (%s…): look at it again before you approve", digest[:minShown])
+		return no("the digest given is not the one of this order: look at it again before you approve")
 	case fourEyes && SamePerson(o.Actor, d.Actor):
 		return no("four eyes: %s asked for it, somebody else has to approve (approvals.four_eyes)", d.Actor)
 	}

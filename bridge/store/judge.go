@@ -80,6 +80,10 @@ func (t *tx) after(r *orderRow, from bridge.State, latch string) (asked bool, er
 	if bridge.IsRelease(o.Task) && o.State != from {
 		err = t.released(r)
 	}
+	begins := o.State != from && (o.State == bridge.StateQueued || o.State == bridge.StateSending)
+	if err == nil && begins && o.Task.Kind() == bridge.KindIsolateHost {
+		err = t.turned(r)
+	}
 	return asked, err
 }
 

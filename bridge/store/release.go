@@ -35,6 +35,23 @@ func (t *tx) released(r *orderRow) error {
 	}
 }
 
+// turned closes the windows of the opposite: who is released may be isolated again by the next alert, whatever was done a minute ago.
+// How often a host may turn is the business of damping.
+func (t *tx) turned(r *orderRow) error {
+	const (
+		closeOpposite = `UPDATE orders SET dedupe_until = NULL WHERE dedupe_until IS NOT NULL AND params <> ? AND seq < ? AND seq IN (`
+		byHost        = `SELECT seq FROM orders INDEXED BY orders_host WHERE isolates = ?`
+		byTarget      = ` UNION SELECT seq FROM orders INDEXED BY orders_target WHERE isolates IS NOT NULL AND intent_target = ?`
+	)
+	o := &r.order
+	sql, args := closeOpposite+byHost, []driver.Value{string(r.params), r.seq, strings.ToLower(o.Host)}
+	if o.Intent.Target != "" {
+		sql, args = sql+byTarget, append(args, o.Intent.Target)
+	}
+	_, err := t.run(sql+`)`, args...)
+	return err
+}
+
 // cancelWaiting takes back the isolations of the host that were admitted before the release and have not begun: the newer intent wins.
 func (t *tx) cancelWaiting(r *orderRow) error {
 	var found []bridge.Order
