@@ -226,10 +226,10 @@ func (g *Guard) target(o Order) Verdict {
 	if o.Host == "" {
 		return Verdict{StateRefused, ReasonNoHost, "the alert names no host; set host in the settings of source " + o.Source}
 	}
-	if iso, ok := o.Task.(IsolateHost); ok && iso.Action == IsolationOn && g.own(o) {
+	if mayIsolate(o.Task) && g.own(o) {
 		return Verdict{StateRefused, ReasonProtectedHost, "this bridge runs there: isolated, it could not even release it (built in)"}
 	}
-	if reason, detail := g.cfg.Protect.Check(o); reason != ReasonNone {
+	if reason, detail := g.cfg.Protect.Check(g.withOwnNames(o)); reason != ReasonNone {
 		return Verdict{StateRefused, reason, detail}
 	}
 	return Verdict{State: StateQueued}
@@ -249,6 +249,26 @@ func (g *Guard) knowsGroup(o Order) bool {
 		path, is := strings.CutPrefix(name, GroupPrefix)
 		return is && strings.Trim(path, "/ ") != ""
 	})
+}
+
+// withOwnNames adds every name of this machine to an order about it: the local agent looks none up, and the never-touch lists may
+// know it by another one than the order does.
+func (g *Guard) withOwnNames(o Order) Order {
+	if !g.own(o) {
+		return o
+	}
+	names := slices.Concat(o.Intent.Names, g.cfg.Self.Names)
+	for _, addr := range g.cfg.Self.Addresses {
+		names = append(names, addr.String())
+	}
+	o.Intent.Names = names
+	return o
+}
+
+// mayIsolate reports whether the task cuts its host off, at once or on a hit.
+func mayIsolate(t Task) bool {
+	scan, is := t.(IOCScan)
+	return is && scan.IsolateHost || IsIsolation(t)
 }
 
 func (g *Guard) own(o Order) bool {

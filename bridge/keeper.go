@@ -263,10 +263,9 @@ func (k *Keeper) takeUp(ctx context.Context, reasons ...Reason) bool {
 		queued, err := k.cfg.Cabinet.TakeUp(ctx, orders)
 		if err != nil {
 			k.warn(ctx, "held orders were not taken up", err)
-			return false
 		}
-		k.line = queued
-		return k.passLine(ctx)
+		k.line = queued // some may be, even so
+		return k.passLine(ctx) && err == nil
 	})
 }
 
@@ -329,11 +328,11 @@ func (k *Keeper) retries(ctx context.Context) {
 	defer stop()
 	for _, l := range letters {
 		raw := Alert{ID: l.Entry, Source: l.Source, Received: l.First, Raw: l.Document}
-		err := k.cfg.Pipe.Feed(ctx, raw, func(ctx context.Context, err error) error {
-			if err != nil {
-				return nil // it was buried again, with one attempt more
+		err := k.cfg.Pipe.Feed(ctx, raw, func(ctx context.Context, refused error) (err error) {
+			if refused == nil { // else it was buried again, with one attempt more
+				err = k.cfg.Cabinet.Unbury(ctx, l.ID)
 			}
-			return k.cfg.Cabinet.Unbury(ctx, l.ID)
+			return err
 		})
 		if err != nil {
 			return // no room, or no pipeline: at the next turn

@@ -133,20 +133,19 @@ func TestKeeperSeesTheHoldWhileTheOutboxIsFull(t *testing.T) {
 					c.seed(t, o)
 				}
 				lapsing := stored(isolate("iso", "WS-X"), bridge.StateSending)
-				lapsing.For = 2 * time.Minute
+				lapsing.For = 30 * time.Second
 				c.seed(t, lapsing)
 				c.orders["iso"] = stored(lapsing, bridge.StateAccepted)
 			},
 		})
 		time.Sleep(time.Minute) // the keeper has taken up what there is room for
+		if len(h.log.with("lease asks for an order", "release=true")) != 1 {
+			t.Error("no release was asked for while the outbox is full")
+		}
 		h.set(func() { h.cabinet.hold = bridge.Hold{Active: true, Reason: "stop", Since: time.Now()} })
 		time.Sleep(time.Second)
 		if !h.hold.Get().Active {
 			t.Error("a hold was not seen within 1 s")
-		}
-		time.Sleep(3 * time.Minute)
-		if len(h.log.with("lease asks for an order", "release=true")) != 1 {
-			t.Error("no release was asked for while the outbox is full")
 		}
 	})
 }
@@ -250,6 +249,7 @@ func TestKeeperLetsHeldOrdersGoOnInOrderWhenTheHoldEnds(t *testing.T) {
 		if len(ksc.sent()) < 10 {
 			t.Errorf("only %d orders went on within 3 s of the resume", len(ksc.sent()))
 		}
+		h.wantState(t, fmt.Sprintf("o%03d", many-1), bridge.StateHeld) // there is no room for it yet
 		time.Sleep(2 * time.Minute)
 		if len(ksc.sent()) != many {
 			t.Fatalf("%d orders went on, want %d", len(ksc.sent()), many)
@@ -260,6 +260,29 @@ func TestKeeperLetsHeldOrdersGoOnInOrderWhenTheHoldEnds(t *testing.T) {
 			}
 		}
 		h.wantState(t, "asked", bridge.StateHeld)
+	})
+}
+
+func TestKeeperFindsWhatAShortHoldKeptBack(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := openHouse(t, houseConfig{router: bridge.Router{KSC: newSite()}, keeper: keep(nil), mapper: ordersByAlert{
+			"a1": {kill("o1", "WS-1")}, "a2": {kill("o2", "WS-1")},
+		}})
+		time.Sleep(time.Minute + time.Millisecond)
+		h.hold.Set(bridge.Hold{Active: true}) // set and taken back between two looks
+		h.add("a1")
+		h.wantState(t, "o1", bridge.StateHeld)
+		h.hold.Set(bridge.Hold{})
+		time.Sleep(12 * time.Second)
+		h.wantState(t, "o1", bridge.StateAccepted)
+		h.hold.Set(bridge.Hold{Active: true})
+		h.add("a2")
+		time.Sleep(5 * time.Second)
+		h.wantState(t, "o2", bridge.StateHeld)
+		h.hold.Set(bridge.Hold{})
+		time.Sleep(2 * time.Second)
+		h.wantState(t, "o2", bridge.StateAccepted) // one that lasted is seen at once
 	})
 }
 
@@ -287,6 +310,12 @@ func TestKeeperLetsOrdersGoOnWhenKSCHasRoom(t *testing.T) {
 		eyes.mu.Lock()
 		finish = true
 		eyes.mu.Unlock()
+		h.set(func() { h.cabinet.hold = bridge.Hold{Active: true, Reason: "drill", Since: time.Now()} })
+		time.Sleep(time.Minute)
+		if got := h.path("o3"); got != "[queued held]" && got != "[sending held]" && got != "[held]" {
+			t.Errorf("states of o3 under hold %s, want it left alone", got)
+		}
+		h.set(func() { h.cabinet.hold = bridge.Hold{} })
 		time.Sleep(20 * time.Second)
 		for _, id := range []string{"o1", "o2", "o3", "o4"} {
 			h.wantState(t, id, bridge.StateDone)
@@ -315,6 +344,52 @@ func TestKeeperTakesUpWhatADeadProcessLeft(t *testing.T) {
 		h.wantState(t, "sending", bridge.StateAccepted)
 		if got := ksc.asked(); got != "[own queued]" {
 			t.Errorf("sent %s; what was sending must be looked for", got)
+		}
+	})
+}
+
+func TestKeeperSoonTakesUpWhatAnotherProcessQueued(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := openHouse(t, houseConfig{router: bridge.Router{KSC: newSite()}, keeper: keep(nil)})
+		time.Sleep(75 * time.Second)
+		h.seed(t, stored(kill("approved", "WS-1"), bridge.StateQueued))
+		h.set(func() {})
+		time.Sleep(25 * time.Second)
+		h.wantState(t, "approved", bridge.StateAccepted)
+	})
+}
+
+func TestRenewalThatFindsNoRoomKeepsNoReleaseWaiting(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ksc := newSite()
+		ksc.answer = away(time.Now().Add(24 * time.Hour))
+		isolated := func(id, host string, period time.Duration) bridge.Order {
+			o := stored(isolate(id, host), bridge.StateSending)
+			o.For = period
+			return o
+		}
+		full := kill("full", "WS-3")
+		full.AlertTime = time.Now().Add(4 * time.Minute)
+		h := openHouse(t, houseConfig{
+			router: bridge.Router{KSC: ksc}, keeper: keep(nil), pipe: func(c *bridge.PipelineConfig) { c.Orders = 1 },
+			mapper: ordersByAlert{"a1": {full}}, policy: bridge.Policy{Lease: bridge.LeasePolicy{ProductOff: 10 * time.Minute, Reassert: true}},
+			seed: func(c *cabinet) {
+				for _, o := range []bridge.Order{isolated("renewed", "WS-1", 10*time.Hour), isolated("lapsing", "WS-2", 9*time.Minute+30*time.Second)} {
+					c.seed(t, o)
+					c.orders[o.ID] = stored(o, bridge.StateAccepted)
+				}
+			},
+		})
+		h.add("a1")
+		time.Sleep(9*time.Minute + 20*time.Second)
+		if len(h.log.with("lease asks for an order", "release=false")) == 0 {
+			t.Fatal("no renewal was asked for")
+		}
+		time.Sleep(15 * time.Second)
+		if len(h.log.with("lease asks for an order", "release=true")) != 1 {
+			t.Error("the release waits behind a renewal that finds no room")
 		}
 	})
 }
@@ -587,8 +662,10 @@ func TestDeadLetterReadAgain(t *testing.T) {
 				if tc.broken == "" {
 					return
 				}
-				h.set(func() { delete(h.broken, tc.broken) })
-				time.Sleep(time.Second)
+				h.mu.Lock()
+				delete(h.broken, tc.broken)
+				h.mu.Unlock()
+				time.Sleep(90 * time.Second)
 				h.wantState(t, "o1", bridge.StateAccepted)
 			})
 		})

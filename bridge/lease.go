@@ -62,6 +62,15 @@ func IsIsolation(t Task) bool {
 // hostKey is under what a host is found again.
 func hostKey(host string) string { return strings.ToLower(host) }
 
+// machineKey is under what the machine of an order is found again, however the order spells its host: its id at KSC where that
+// is known.
+func machineKey(o Order) string {
+	if o.Intent.Target != "" {
+		return hostKey(o.Intent.Target)
+	}
+	return hostKey(o.Host)
+}
+
 // leaseRetry is when a release that came to nothing is tried again.
 const leaseRetry = time.Minute
 

@@ -15,12 +15,12 @@ type Ledger struct {
 	fresh time.Time
 
 	charges map[chargeKey]*window
-	flips   map[string]*window // by host
+	flips   map[string]*window // by machine
 	strikes map[string]*window // by Order.Strike
 	asks    map[string]time.Time
 	undos   window
-	live    map[string]string // order id → host, of what KSC has not finished
-	onHost  map[string]int    // live tasks by host
+	live    map[string]string // order id → machine, of what KSC has not finished
+	onHost  map[string]int    // live tasks by machine
 	leases  leaseBook
 }
 
@@ -80,8 +80,8 @@ func (l *Ledger) RestoreFact(f Fact) {
 // RestoreLease takes up one lease.
 func (l *Ledger) RestoreLease(le Lease) { l.leases.put(&le) }
 
-// RestoreLive takes up one order that KSC has not finished.
-func (l *Ledger) RestoreLive(order, host string) { l.enter(order, host) }
+// RestoreLive takes up one order that KSC has not finished; host is Intent.Target where that is known, else Order.Host.
+func (l *Ledger) RestoreLive(order, host string) { l.enter(order, hostKey(host)) }
 
 func windowOf(m map[string]*window, key string) *window {
 	w := m[key]
@@ -176,7 +176,7 @@ func (l *Ledger) damped(o Order, now time.Time) Judgement {
 	if l.policy.FlapMax <= 0 || !IsIsolation(o.Task) || o.Approval.By != "" || o.Rule == "" {
 		return ok
 	}
-	w := l.flips[hostKey(o.Host)]
+	w := l.flips[machineKey(o)]
 	since := now.Add(-l.policy.FlapWithin)
 	if w == nil || w.count(since, since) < l.policy.FlapMax {
 		return ok
@@ -218,7 +218,7 @@ func (l *Ledger) began(o Order, now time.Time, j Journal) error {
 		}
 	}
 	if _, is := o.Task.(IsolateHost); is && l.policy.FlapMax > 0 {
-		key := hostKey(o.Host)
+		key := machineKey(o)
 		windowOf(l.flips, key).add(now, o.ID)
 		return j.AddFact(Fact{What: FactFlip, Key: key, Order: o.ID, At: now, Until: now.Add(l.policy.FlapWithin)})
 	}
@@ -232,7 +232,7 @@ func (l *Ledger) undone(o Order, j Journal) error {
 			return err
 		}
 	}
-	if w := l.flips[hostKey(o.Host)]; w != nil {
+	if w := l.flips[machineKey(o)]; w != nil {
 		if _, is := o.Task.(IsolateHost); is {
 			w.drop(o.ID)
 			return j.DropFacts(o.ID, FactFlip)

@@ -136,7 +136,7 @@ func (l *Ledger) overLive(o Order, _ time.Time) Judgement {
 	}
 	used, where := len(l.live), "KSC"
 	if budget.PerHost {
-		used, where = l.onHost[hostKey(o.Host)], o.Host
+		used, where = l.onHost[machineKey(o)], o.Host
 	}
 	if used < budget.room(o.Task.Kind()) {
 		return ok
@@ -156,15 +156,14 @@ func (l *Ledger) follow(o Order) {
 	}
 	unfinished := o.State == StateSending || o.State == StateAccepted || o.State == StateRunning
 	if unfinished && o.Executor == ExecutorKSC {
-		l.enter(o.ID, o.Host)
+		l.enter(o.ID, machineKey(o))
 	} else {
 		l.leave(o.ID)
 	}
 }
 
-func (l *Ledger) enter(order, host string) {
+func (l *Ledger) enter(order, key string) {
 	if _, in := l.live[order]; !in {
-		key := hostKey(host)
 		l.live[order] = key
 		l.onHost[key]++
 	}

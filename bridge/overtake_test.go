@@ -90,7 +90,9 @@ func TestOvertakenIsolationIsNotSentWhenItsTurnComesLater(t *testing.T) {
 			if got := ksc.asked(); got != "[file k rel iso2]" {
 				t.Errorf("sent %s, want everything but the isolation that was taken back, in order", got)
 			}
-			h.wantState(t, "iso", bridge.StateCancelled)
+			if got := h.path("iso"); got != "[queued cancelled]" {
+				t.Errorf("states of the isolation %s, want it cancelled before its intent", got)
+			}
 			h.wantState(t, "iso2", bridge.StateAccepted)
 		})
 	}
@@ -129,6 +131,59 @@ func TestReleaseCommittedFirstStillOvertakesTheIsolationBeforeIt(t *testing.T) {
 			t.Error("the host is isolated, although its release was received last")
 		}
 	})
+}
+
+func TestIsolationCommittedAfterItsReleaseIsNotSent(t *testing.T) {
+	t.Parallel()
+	for range 20 { // it finds its slot free and the word of the release at once, and then chance decides
+		synctest.Test(t, func(t *testing.T) {
+			ksc := newSite()
+			h := openHouse(t, houseConfig{
+				router: bridge.Router{KSC: ksc}, mapper: ordersByAlert{"a1": {isolate("iso", "WS-1")}, "a2": {release("rel", "WS-1")}},
+				pipe: func(c *bridge.PipelineConfig) { c.Store = slowAdmission{c.Store, "a1", 3 * time.Second} },
+			})
+			h.add("a1")
+			h.add("a2")
+			time.Sleep(4 * time.Second)
+			h.wantState(t, "iso", bridge.StateCancelled)
+			if got := ksc.asked(); got != "[rel]" {
+				t.Errorf("sent %s, want the release only", got)
+			}
+		})
+	}
+}
+
+func TestIsolationOfADeadProcessIsSettledBeforeItsRelease(t *testing.T) {
+	t.Parallel()
+	for range 20 {
+		synctest.Test(t, func(t *testing.T) {
+			local := newSite()
+			local.answer = func(_ context.Context, o bridge.Order, _ int) (bool, error) {
+				if o.ID == "file" {
+					time.Sleep(time.Minute)
+				}
+				return true, nil
+			}
+			file := kill("file", "WS-1")
+			file.Task = bridge.QuarantineFile{Path: "/opt/lab/x"}
+			left := []bridge.Order{stored(file, bridge.StateQueued), stored(isolate("iso", "WS-1"), bridge.StateSending), stored(release("rel", "WS-1"), bridge.StateQueued)}
+			for i := range left {
+				left[i].Executor, left[i].NotAfter = bridge.ExecutorLocal, time.Now().Add(time.Hour)
+			}
+			h := openHouse(t, houseConfig{router: bridge.Router{Local: blind{local}}, resume: pages(left...), seed: func(c *cabinet) {
+				for _, o := range left {
+					c.seed(t, o)
+				}
+			}})
+			time.Sleep(2 * time.Minute)
+			synctest.Wait()
+			// Nobody knows whether the dead process isolated the host: cancelled would say that it did not.
+			if got := local.asked(); got != "[file iso rel]" || local.stands("WS-1") {
+				t.Errorf("sent %s, isolated %t; want all in order and the host free", got, local.stands("WS-1"))
+			}
+			h.wantState(t, "iso", bridge.StateAccepted)
+		})
+	}
 }
 
 func TestReleaseDoesNotWaitForAnUndecidedIsolation(t *testing.T) {
@@ -212,6 +267,9 @@ func TestLapseOfAnOldLeaseTakesNothingFromANewIsolation(t *testing.T) {
 		ksc := newSite()
 		first := isolate("iso", "WS-1")
 		first.For = time.Minute
+		file := kill("file", "WS-1")
+		file.Task = bridge.GetFile{Path: `C:\x`}
+		file.AlertTime = time.Now().Add(2 * time.Minute)
 		second := isolate("iso2", "WS-1")
 		second.AlertTime = time.Now().Add(2 * time.Minute)
 		start := time.Now()
@@ -222,7 +280,7 @@ func TestLapseOfAnOldLeaseTakesNothingFromANewIsolation(t *testing.T) {
 			return true, nil
 		}
 		h := openHouse(t, houseConfig{
-			router: bridge.Router{KSC: ksc}, mapper: ordersByAlert{"a1": {first}, "a2": {second}}, keeper: &bridge.KeeperConfig{Tick: 30 * time.Second},
+			router: bridge.Router{KSC: ksc}, mapper: ordersByAlert{"a1": {first}, "a2": {file, second}}, keeper: &bridge.KeeperConfig{Tick: 45 * time.Second},
 		})
 		h.add("a1")
 		time.Sleep(61 * time.Second) // the lease has lapsed, the keeper has not looked yet
@@ -244,18 +302,24 @@ func TestReleaseByHandFindsRoomInAFullOutbox(t *testing.T) {
 		ksc.answer = away(time.Now().Add(time.Minute))
 		h := openHouse(t, houseConfig{
 			router: bridge.Router{KSC: ksc}, pipe: func(c *bridge.PipelineConfig) { c.Orders = 1 },
-			mapper: ordersByAlert{"a1": {isolate("iso", "WS-1")}, "a2": {kill("k", "WS-2")}},
+			mapper: ordersByAlert{"a1": {isolate("iso", "WS-1")}, "a2": {kill("k", "WS-2")}, "a3": {kill("third", "WS-3")}},
 		})
 		h.add("a1")
 		h.add("a2") // finds no room: the source is not read any more
+		h.add("a3")
 		time.Sleep(time.Second)
 		out := h.submit(t, time.Second, byHand(release("rel", "WS-1")))
 		if len(out) != 1 || out[0].State != bridge.StateFailed || out[0].Reason != bridge.ReasonUnreachable {
 			t.Errorf("release: %+v, want failed because KSC is away", out)
 		}
 		h.wantState(t, "iso", bridge.StateCancelled)
+		time.Sleep(10 * time.Second)
+		if got := h.path("third"); got != "[]" {
+			t.Errorf("states of the third alert %s: the release gave back room it did not take", got)
+		}
 		time.Sleep(2 * time.Minute)
 		h.wantState(t, "k", bridge.StateAccepted)
+		h.wantState(t, "third", bridge.StateAccepted)
 	})
 }
 

@@ -269,9 +269,6 @@ func (a *attempt) again(reason Reason, err error) phase {
 	if !a.rest(jitter(a.backoff)) {
 		return phaseStopped
 	}
-	if a.isOvertaken() {
-		return a.giveWay()
-	}
 	a.backoff = min(2*a.backoff, retryBackoffMax)
 	return phaseBegin
 }

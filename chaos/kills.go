@@ -60,6 +60,9 @@ func (d *deck) deal() (point string, passes int) {
 	return "", 0
 }
 
+// owes reports whether some crash point was not hit often enough.
+func (d *deck) owes() bool { return len(d.owed) > 0 }
+
 // passes is how often a bridge comes by a point before it dies there. What happens seldom in the life of one bridge is not
 // waited for long, nor is a point that was not reached lately.
 func (d *deck) passes(point string) int {

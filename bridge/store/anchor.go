@@ -136,7 +136,7 @@ func readAnchors(r io.Reader) ([]Anchor, error) {
 		switch {
 		case perr == nil:
 			out = append(out, a)
-		case perr != nil && whole && len(line) > 0 && !isTorn(text):
+		case whole && len(line) > 0 && !isTorn(text):
 			return out, fmt.Errorf("line %d: %w", n, perr)
 		}
 		if !whole {

@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"database/sql/driver"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -131,8 +130,12 @@ func (a *archiver) begin(ctx context.Context, p *plan) error {
 		if err != nil {
 			return err
 		}
-		if other, err := t.setting(settingArchiving); err != nil || other != "" || head.Anchor != p.from.Anchor {
-			return errors.Join(err, refusal{ErrArchiving})
+		other, err := t.setting(settingArchiving)
+		if err != nil {
+			return err
+		}
+		if other != "" || head.Anchor != p.from.Anchor {
+			return refusal{ErrArchiving}
 		}
 		t.audit(AuditRecord{
 			What: bridge.NoteArchive, Count: p.report.Records, Ref: FormatAnchor(p.report.Head), Payload: p.mark.SHA256,
@@ -272,10 +275,4 @@ func (t *tx) dropAlerts(m archivingJSON, n int64) (done bool, err error) {
 	}
 	_, err = t.run(`DELETE FROM settings WHERE name = ?`, settingArchiving)
 	return true, err
-}
-
-// encodeHead returns what decodeHead reads.
-func encodeHead(head headJSON) (driver.Value, error) {
-	value, err := json.Marshal(head)
-	return string(value), err
 }

@@ -13,7 +13,7 @@ import (
 
 // plan is what goes into an archive.
 type plan struct {
-	from   headJSON // the last record archived before
+	from   head // the last record archived before
 	report ArchiveReport
 	mark   archivingJSON
 	stays  map[string]string // ids of orders that are needed, and what for

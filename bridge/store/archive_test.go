@@ -461,7 +461,7 @@ func TestVerifyFindsAForgedArchiveHead(t *testing.T) {
 		t.Fatal(err)
 	}
 	// Somebody with write access deletes the beginning and says that it was archived.
-	value, err := encodeHead(headJSON{Anchor: Anchor{Seq: 12, Hash: recs[11].Hash}, Keyed: true})
+	value, err := encodeHead(head{Anchor: Anchor{Seq: 12, Hash: recs[11].Hash}, Keyed: true})
 	if err != nil {
 		t.Fatal(err)
 	}

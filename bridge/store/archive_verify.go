@@ -54,7 +54,7 @@ func VerifyExport(r io.Reader, key []byte, anchors []Anchor) (AuditReport, error
 func (v *verifier) addLinked(r AuditRecord) error {
 	switch {
 	case v.report.Records == 0 && r.Seq > 1:
-		v.begin(headJSON{Anchor: Anchor{Seq: r.Seq - 1, Hash: r.Prev}})
+		v.begin(head{Anchor: Anchor{Seq: r.Seq - 1, Hash: r.Prev}})
 		v.from = Anchor{} // where the chain went on before is not for this export to say
 		if v.report.FirstBad != 0 {
 			return errBadRecord
@@ -90,10 +90,10 @@ func readLines(r io.Reader, do lineReader) error {
 	}
 	for n := 1; ; n++ {
 		line, err := readLine(in)
-		if err != nil && !errors.Is(err, io.EOF) {
+		end := errors.Is(err, io.EOF)
+		if err != nil && !end {
 			return fmt.Errorf("line %d: %w", n, err)
 		}
-		end := err != nil
 		if line = bytes.TrimSpace(line); len(line) > 0 {
 			if err := do.line(line); err != nil {
 				return fmt.Errorf("line %d: %w", n, err)

@@ -86,8 +86,8 @@ func BenchmarkAdmitAlone(b *testing.B) {
 	b.ReportMetric(float64((cpuTime(b)-cpu).Nanoseconds())/1e3/float64(n), "cpu-µs/alert")
 }
 
-func BenchmarkAdmitAndMove64(b *testing.B)  { benchmarkAdmitAndMove(b, openBench(b, bridge.Policy{}), 64) }
-func BenchmarkAdmitAndMove128(b *testing.B) { benchmarkAdmitAndMove(b, openBench(b, bridge.Policy{}), 128) }
+func BenchmarkAdmitAndMove64(b *testing.B)  { benchmarkAdmitAndMove(b, openBench(b), 64) }
+func BenchmarkAdmitAndMove128(b *testing.B) { benchmarkAdmitAndMove(b, openBench(b), 128) }
 
 // BenchmarkAdmitAndMoveWatched128 has the ledger follow every order, BenchmarkAdmitAndMoveCharged128 has it write a fact for each.
 func BenchmarkAdmitAndMoveWatched128(b *testing.B) {

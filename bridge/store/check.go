@@ -2,10 +2,12 @@ package store
 
 import (
 	"context"
+	"crypto/sha256"
 	"database/sql/driver"
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 )
 
 // maxProblems bounds what Check reports.
@@ -96,11 +98,57 @@ func (c *conn) checkTrails(ctx context.Context) ([]error, error) {
 	if err != nil || len(problems) > 0 {
 		return problems, err
 	}
+	if problems, err = c.checkContent(ctx, ""); err != nil || len(problems) > 0 {
+		return problems, err
+	}
 	row, err := c.first(ctx, selectTrailCounts)
 	if err == nil && row != nil && asInt(row[0]) != asInt(row[1]) {
 		problems = append(problems, fmt.Errorf("the orders know of %d audit records, there are %d", asInt(row[0]), asInt(row[1])))
 	}
 	return problems, err
+}
+
+// selectContent is what an order is, as its row and as its last audit record have it.
+const selectContent = `SELECT o.id, o.task, o.host, o.rule, o.source, o.actor, o.params, o.intent_body, a.task, a.host, a.rule, a.source, a.actor,
+	a.payload FROM orders o JOIN audit a ON a.seq = json_extract('[' || o.trail || ']', '$[#-1]')`
+
+// checkContent compares what the orders are with what their audit records say; where is a condition on o.
+func (c *conn) checkContent(ctx context.Context, where string) ([]error, error) {
+	var problems []error
+	err := c.each(ctx, selectContent+where, nil, func(row []driver.Value) (bool, error) {
+		for i, name := range []string{"task", "host", "rule", "source", "actor"} {
+			if has, said := strings.ToValidUTF8(asText(row[1+i]), "\uFFFD"), asText(row[8+i]); has != said {
+				problems = append(problems, fmt.Errorf("order %s: its %s is %q, its last audit record says %q", asText(row[0]), name, has, said))
+			}
+		}
+		sent := asText(row[7])
+		if sent == "" {
+			sent = asText(row[6])
+		}
+		if digest := sha256.Sum256([]byte(sent)); sent != "" && string(digest[:]) != string(asBytes(row[13])) {
+			problems = append(problems, fmt.Errorf("order %s: what it sends is not what its last audit record says", asText(row[0])))
+		}
+		return len(problems) < maxProblems, nil
+	})
+	return problems, err
+}
+
+// CheckUnfinished compares the orders that have not ended with their audit records, so that none is carried out whose target or
+// task was changed or damaged in the file. It takes about half a second for 100,000 of them. The error wraps ErrDamaged when
+// something is wrong.
+func (s *Store) CheckUnfinished(ctx context.Context) error {
+	var problems []error
+	err := s.read(ctx, func(c *conn) (err error) {
+		problems, err = c.checkContent(ctx, ` WHERE o.state IN ('held', 'queued', 'sending', 'accepted', 'running')`)
+		return err
+	})
+	if err != nil {
+		return damaged(err)
+	}
+	if len(problems) > 0 {
+		return fmt.Errorf("%w: %w", ErrDamaged, errors.Join(problems...))
+	}
+	return nil
 }
 
 // probeRecords is how many records at the end of the chain are looked at when a store is opened.

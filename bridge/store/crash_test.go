@@ -178,6 +178,11 @@ func TestF28TornLogOpensToItsLastWholeCommit(t *testing.T) {
 	for name, tear := range map[string]func(at int) []byte{
 		"cut":    func(at int) []byte { return wal[:at] },
 		"zeroed": func(at int) []byte { return append(slices.Clone(wal[:at]), make([]byte, len(wal)-at)...) },
+		"a lost block": func(at int) []byte {
+			out := slices.Clone(wal)
+			clear(out[at/4096*4096 : min(len(out), at/4096*4096+4096)])
+			return out
+		},
 		"rubbish": func(at int) []byte {
 			out := slices.Clone(wal)
 			for i := at; i < len(out) && i < at+512; i++ {

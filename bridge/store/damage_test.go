@@ -192,3 +192,28 @@ func TestF29SetAsideMakesRoomForAFreshStore(t *testing.T) {
 		t.Errorf("%d orders in the one that was set aside, want 1", n)
 	}
 }
+
+func TestF29OrderChangedInTheFileIsNotCarriedOut(t *testing.T) {
+	t.Parallel()
+	for name, sql := range map[string]string{
+		"nothing":    ``,
+		"its host":   `UPDATE orders SET host = 'dc1' WHERE id = '%s'`,
+		"its task":   `UPDATE orders SET task = 'deleteFile' WHERE id = '%s'`,
+		"its params": `UPDATE orders SET params = replace(params, '/', '/x') WHERE id = '%s'`,
+		"its rule":   `UPDATE orders SET rule = NULL WHERE id = '%s'`,
+		"its actor":  `UPDATE orders SET actor = 'cli:root' WHERE id = '%s'`,
+	} {
+		s := openTest(t, Config{})
+		o := numbered(t, 1)
+		o.Task = bridge.TerminateProcess{Path: "/tmp/a"}
+		o = admitTest(t, s, o)[0]
+		moveTest(t, s, admitTest(t, s, numbered(t, 2))[0], bridge.StateFailed)
+		if sql != "" {
+			tamper(t, s, fmt.Sprintf(sql, o.ID))
+		}
+		err := s.CheckUnfinished(t.Context())
+		if (sql == "") != (err == nil) || sql != "" && (!errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), o.ID)) {
+			t.Errorf("%s changed: %v", name, err)
+		}
+	}
+}

@@ -16,7 +16,6 @@ import (
 	"github.com/edr-bridge/edr-bridge/bridge/bridgetest"
 )
 
-
 // limitChild writes until the system refuses to let its files grow, then is allowed to again, and prints what was acknowledged.
 func limitChild(dir string) {
 	ctx, tb := context.Background(), childTB{}

@@ -12,7 +12,7 @@ const (
 	dropFacts   = `DELETE FROM facts WHERE order_id = ? AND what = ?`
 	isDroppable = ` AND what IN ('charge', 'flip')` // as in the index
 	deleteFacts = `DELETE FROM facts WHERE until <= ?`
-	selectAtKSC = `SELECT id, host FROM orders INDEXED BY orders_state WHERE state IN ('sending', 'accepted', 'running') AND executor = 'ksc'`
+	selectAtKSC = `SELECT id, coalesce(intent_target, host) FROM orders INDEXED BY orders_state WHERE state IN ('sending', 'accepted', 'running') AND executor = 'ksc'`
 	// leastPrune is how many facts are written at least before those that may be forgotten are deleted.
 	leastPrune = 1024
 )

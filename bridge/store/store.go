@@ -85,6 +85,7 @@ type Store struct {
 	stop    chan struct{}
 	stopped sync.Once
 	writer  sync.WaitGroup
+	writes  *writer    // not to be used while writer runs
 	readers chan *conn // nil = a connection not opened yet
 	closing error
 	health  atomic.Pointer[error] // why the last change could not be written; nil = it was
@@ -152,6 +153,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	for range maxReaders {
 		s.readers <- nil
 	}
+	s.writes = w
 	s.writer.Go(w.run)
 	return s, nil
 }
@@ -167,6 +169,10 @@ func (s *Store) Close() error {
 			if c := <-s.readers; c != nil {
 				s.closing = errors.Join(s.closing, c.close())
 			}
+		}
+		// Last, because a connection that only reads cannot move the log into the file.
+		if c := s.writes.conn; c != nil {
+			s.closing = errors.Join(s.closing, c.close())
 		}
 	})
 	return s.closing

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"database/sql/driver"
 
@@ -12,7 +13,7 @@ const (
 	takeUpChunk = 256
 	// maxTaken bounds how many queued orders are counted as if KSC had them already; there is no room behind so many anyway.
 	maxTaken        = 1000
-	selectQueuedKSC = `SELECT id, host FROM orders INDEXED BY orders_state WHERE state = 'queued' AND executor = 'ksc' ORDER BY seq LIMIT ?`
+	selectQueuedKSC = `SELECT id, coalesce(intent_target, host) FROM orders INDEXED BY orders_state WHERE state = 'queued' AND executor = 'ksc' ORDER BY seq LIMIT ?`
 )
 
 // TakeUp implements bridge.Cabinet. It takes orders held for ReasonHold, ReasonLimit and ReasonLiveTasks, the latter as far as KSC has room beside
@@ -76,7 +77,7 @@ func (t *tx) takeUp(orders []bridge.Order) (taken []bridge.Order, err error) {
 			if !room.Room(o) {
 				continue
 			}
-			room.RestoreLive(o.ID, o.Host)
+			room.RestoreLive(o.ID, cmp.Or(o.Intent.Target, o.Host))
 		}
 		o.Detail = "taken up again, it was held for " + string(o.Reason)
 		o.State, o.Reason = bridge.StateQueued, bridge.ReasonNone

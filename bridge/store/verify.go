@@ -14,11 +14,17 @@ import (
 // settingArchived is the last record that moved to an archive, a headJSON.
 const settingArchived = "audit/archived"
 
-// headJSON is a place in the chain as the settings keep it.
-type headJSON struct {
-	Anchor bridge.Anchor `json:"anchor"`
+// head is a place in the chain.
+type head struct {
+	Anchor Anchor
 	// Keyed says that the chain was sealed with a key by then.
-	Keyed bool `json:"keyed,omitempty"`
+	Keyed bool
+}
+
+// headJSON is a head as the settings keep it.
+type headJSON struct {
+	Anchor string `json:"anchor"` // as FormatAnchor writes it
+	Keyed  bool   `json:"keyed,omitempty"`
 }
 
 // Audit returns audit records in the order of the chain, oldest first. Records that were archived are not among them.
@@ -82,31 +88,39 @@ func (c *conn) link(ctx context.Context, records []AuditRecord, i int) error {
 		copy(r.Prev[:], asBytes(row[0]))
 		return nil
 	}
-	head, err := c.archived(ctx)
-	if err == nil && head.Anchor.Seq == r.Seq-1 {
-		r.Prev = head.Anchor.Hash
+	last, err := c.archived(ctx)
+	if err == nil && last.Anchor.Seq == r.Seq-1 {
+		r.Prev = last.Anchor.Hash
 	}
 	return err
 }
 
 // archived returns the last record that moved to an archive; zero = none did.
-func (c *conn) archived(ctx context.Context) (headJSON, error) {
+func (c *conn) archived(ctx context.Context) (head, error) {
 	row, err := c.first(ctx, selectSetting, settingArchived)
 	if err != nil || row == nil {
-		return headJSON{}, err
+		return head{}, err
 	}
 	return decodeHead(asText(row[0]))
 }
 
-func decodeHead(value string) (headJSON, error) {
-	var head headJSON
+func decodeHead(value string) (head, error) {
 	if value == "" {
-		return head, nil
+		return head{}, nil
 	}
-	if err := json.Unmarshal([]byte(value), &head); err != nil {
-		return head, fmt.Errorf("setting %s: %w", settingArchived, err)
+	var h headJSON
+	err := json.Unmarshal([]byte(value), &h)
+	a, aerr := ParseAnchor(h.Anchor)
+	if err = errors.Join(err, aerr); err != nil {
+		return head{}, fmt.Errorf("setting %s: %w", settingArchived, err)
 	}
-	return head, nil
+	return head{Anchor: a, Keyed: h.Keyed}, nil
+}
+
+// encodeHead returns what decodeHead reads.
+func encodeHead(h head) (driver.Value, error) {
+	value, err := json.Marshal(headJSON{Anchor: FormatAnchor(h.Anchor), Keyed: h.Keyed})
+	return string(value), err
 }
 
 // VerifyAudit implements bridge.Desk: it reads the whole chain and names the first record that does not follow from those before
@@ -125,15 +139,15 @@ func (s *Store) VerifyAudit(ctx context.Context, known *Anchor) (AuditReport, er
 // VerifyAnchors does the same with any number of anchors, in any order, in one pass.
 func (s *Store) VerifyAnchors(ctx context.Context, anchors []Anchor) (AuditReport, error) {
 	for {
-		head, early, err := s.begins(ctx)
+		last, early, err := s.begins(ctx)
 		if err != nil {
 			return AuditReport{}, damaged(err)
 		}
 		v := newVerifier(newSeal(s.key), anchors)
-		v.begin(head)
+		v.begin(last)
 		if early != nil {
 			v.bad(max(1, *early), fmt.Sprintf("record %d stands before the beginning of the chain: that was archived or never was", *early))
-		} else if err = s.ExportAudit(ctx, head.Anchor.Seq, v.add); isCorrupt(err) {
+		} else if err = s.ExportAudit(ctx, last.Anchor.Seq, v.add); isCorrupt(err) {
 			v.bad(v.report.Head.Seq+1, "it cannot be read: "+err.Error())
 			err = nil
 		}
@@ -145,26 +159,26 @@ func (s *Store) VerifyAnchors(ctx context.Context, anchors []Anchor) (AuditRepor
 			return report, nil
 		}
 		// Records that were archived under the walk look like missing ones.
-		if again, _, err := s.begins(ctx); err != nil || again.Anchor.Seq <= head.Anchor.Seq {
+		if again, _, err := s.begins(ctx); err != nil || again.Anchor.Seq <= last.Anchor.Seq {
 			return report, damaged(err)
 		}
 	}
 }
 
 // begins returns the last archived record, and the Seq of a record that stands before it.
-func (s *Store) begins(ctx context.Context) (head headJSON, early *int64, err error) {
+func (s *Store) begins(ctx context.Context) (last head, early *int64, err error) {
 	err = s.read(ctx, func(c *conn) error {
 		row, err := c.first(ctx, `SELECT (SELECT value FROM settings WHERE name = ?), (SELECT min(seq) FROM audit)`, settingArchived)
 		if err != nil || row == nil {
 			return err
 		}
 		first, ok := row[1].(int64)
-		if head, err = decodeHead(asText(row[0])); ok && first <= head.Anchor.Seq {
+		if last, err = decodeHead(asText(row[0])); ok && first <= last.Anchor.Seq {
 			early = &first
 		}
 		return err
 	})
-	return head, early, err
+	return last, early, err
 }
 
 // errBadRecord ends a walk over the chain: the report has the reason.
@@ -187,7 +201,7 @@ func newVerifier(s *seal, anchors []Anchor) *verifier {
 }
 
 // begin lets the chain go on from a head.
-func (v *verifier) begin(h headJSON) {
+func (v *verifier) begin(h head) {
 	v.report.Head, v.keyed, v.from = h.Anchor, h.Keyed, h.Anchor
 	for len(v.anchors) > 0 && v.anchors[0].Seq < h.Anchor.Seq {
 		v.anchors = v.anchors[1:]

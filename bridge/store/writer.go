@@ -137,9 +137,6 @@ func (w *writer) run() {
 			for batch = w.drain(batch[:0]); len(batch) > 0; batch = w.drain(batch[:0]) {
 				w.commit(batch)
 			}
-			if w.conn != nil {
-				w.store.closing = w.conn.close()
-			}
 			return
 		}
 	}

@@ -10,6 +10,8 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -17,6 +19,7 @@ import (
 	"github.com/edr-bridge/edr-bridge/bridge"
 	"github.com/edr-bridge/edr-bridge/bridge/ocsf"
 	"github.com/edr-bridge/edr-bridge/bridge/store"
+	"github.com/edr-bridge/edr-bridge/configs"
 )
 
 // The formats of audit export.
@@ -169,14 +172,42 @@ by themselves. Look at both before you start the bridge: edr-bridge active, edr-
 				return err
 			}
 			view := struct {
-				Moved string `json:"moved"`
-			}{moved}
+				Moved   string `json:"moved"`
+				Anchors string `json:"anchors,omitempty"`
+			}{moved, a.moveAnchors(w.set, moved)}
 			return printOne(a, view, func(out io.Writer) error {
 				_, err := fmt.Fprintf(out, "kept as %s\n", view.Moved)
+				if err == nil && view.Anchors != "" {
+					_, err = fmt.Fprintf(out, "its anchors as %s\n", view.Anchors)
+				}
 				return err
 			})
 		},
 	}
+}
+
+// moveAnchors renames the anchor file as the store was: the chain of the next store begins anew, and the old anchors would
+// say for ever that it was cut. It returns the new path, empty when there is none.
+func (a *app) moveAnchors(set *configs.Settings, moved string) string {
+	path := set.Audit.AnchorFile
+	if path == "" {
+		return ""
+	}
+	to := path + strings.TrimPrefix(moved, filepath.Join(set.Local.State, store.FileName))
+	_, err := os.Lstat(to)
+	if err == nil {
+		err = fs.ErrExist
+	} else if errors.Is(err, fs.ErrNotExist) {
+		err = os.Rename(path, to)
+	}
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return ""
+	case err != nil:
+		a.say("the anchors of the old chain are still in %s, move them away or audit verify misses their records: %v", path, err)
+		return ""
+	}
+	return to
 }
 
 // verifyFile verifies an export or archive without the store.

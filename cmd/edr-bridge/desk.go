@@ -53,6 +53,31 @@ func (d *desk) Decide(ctx context.Context, word bridge.Decision) (bridge.Order, 
 	return o, nil
 }
 
+// RetryLetter has a running bridge read the letter at once; else the next start does. It returns the letter as it stands then, or
+// as it was when it could be read.
+func (d *desk) RetryLetter(ctx context.Context, id, actor string) (bridge.DeadLetter, error) {
+	l, err := d.Store.RetryLetter(ctx, id, actor)
+	if err != nil || d.pipe == nil {
+		return l, err
+	}
+	raw := bridge.Alert{ID: l.Entry, Source: l.Source, Received: l.First, Raw: l.Document}
+	err = d.pipe.Feed(ctx, raw, func(ctx context.Context, err error) error {
+		if err != nil {
+			return nil // it was buried again, with one attempt more
+		}
+		return d.Unbury(ctx, l.ID)
+	})
+	if err != nil {
+		// The word is on disk: the keeper has it read when there is room.
+		d.w.log.Warn("dead letter was not read at once", "source_name", l.Source, "err", err)
+		return l, nil
+	}
+	if again, err := d.Letter(ctx, l.ID); err == nil {
+		return again, nil
+	}
+	return l, nil
+}
+
 // alone reports whether the verb works on the store itself, because no bridge answered.
 func alone(d bridge.Desk) bool {
 	_, direct := d.(*desk)

@@ -299,7 +299,9 @@ func writeLetter(out io.Writer, v letterView) error {
 	if v.Base64 != "" {
 		text = "base64: " + v.Base64
 	}
-	_, err := fmt.Fprintf(out, "\n%s\n", printableLines(text))
+	// A mark before each line, so that no line of the document can pass for one of the program.
+	lines := strings.ReplaceAll(strings.TrimSuffix(printableLines(text), "\n"), "\n", "\n| ")
+	_, err := fmt.Fprintf(out, "\n| %s\n", lines)
 	return err
 }
 

@@ -7,6 +7,7 @@ import (
 
 	"github.com/edr-bridge/edr-bridge/bridge"
 	"github.com/edr-bridge/edr-bridge/bridge/api"
+	"github.com/edr-bridge/edr-bridge/bridge/store"
 )
 
 // The exit codes. The comment above each is what `help exit-codes` and the README say.
@@ -93,6 +94,8 @@ func problemOf(ctx context.Context, err error) *problem {
 		return &problem{exit: exitInterrupted, code: "interrupted", err: errors.New("interrupted")}
 	}
 	switch {
+	case errors.Is(err, store.ErrDamaged):
+		return damagedState(err)
 	case errors.Is(err, api.ErrNoAnswer):
 		return &problem{exit: exitUnknown, code: "bridge.no_answer", err: err, hint: "edr-bridge tasks list"}
 	case errors.Is(err, api.ErrNoBridge), errors.Is(err, api.ErrNoAccess):
@@ -105,6 +108,14 @@ func problemOf(ctx context.Context, err error) *problem {
 		return &problem{exit: exitOfError(ee), code: "executor." + ee.Class.String(), err: err}
 	}
 	return &problem{exit: exitFailed, code: "failed", err: err}
+}
+
+// damagedState says what to do about a store that does not hold together.
+func damagedState(err error) *problem {
+	return &problem{
+		exit: exitFailed, code: "state.damaged", err: fmt.Errorf("state directory: %w", err),
+		hint: "nothing is carried out until it is repaired: edr-bridge doctor, then edr-bridge audit set-aside",
+	}
 }
 
 func exitOfError(ee *bridge.ExecError) int {

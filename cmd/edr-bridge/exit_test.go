@@ -17,6 +17,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/edr-bridge/edr-bridge/bridge"
+	"github.com/edr-bridge/edr-bridge/bridge/api"
+	"github.com/edr-bridge/edr-bridge/bridge/store"
 	"github.com/edr-bridge/edr-bridge/configs/secrets"
 )
 
@@ -87,7 +89,18 @@ func TestExitCodeOfAnOrderSaysHowItStands(t *testing.T) {
 		{bridge.StateDuplicate, bridge.ReasonDedupe, exitDone},
 		{bridge.StateShadow, bridge.ReasonDryRun, exitDone},
 		{bridge.StateHeld, bridge.ReasonApproval, exitHeld},
+		{bridge.StateHeld, bridge.ReasonHours, exitHeld},
+		{bridge.StateHeld, bridge.ReasonDamping, exitHeld},
 		{bridge.StateHeld, bridge.ReasonHold, exitLimit},
+		{bridge.StateHeld, bridge.ReasonLimit, exitLimit},
+		{bridge.StateHeld, bridge.ReasonLiveTasks, exitLimit},
+		{bridge.StateRefused, bridge.ReasonLimit, exitLimit},
+		{bridge.StateRefused, bridge.ReasonLiveTasks, exitLimit},
+		{bridge.StateRefused, bridge.ReasonApproval, exitRefused},
+		{bridge.StateRefused, bridge.ReasonUnreachable, exitRefused},
+		{bridge.StateDuplicate, bridge.ReasonLease, exitDone},
+		{bridge.StateCancelled, bridge.ReasonLease, exitFailed},
+		{bridge.StateUnknown, bridge.ReasonDeadline, exitUnknown},
 		{bridge.StateRefused, bridge.ReasonProtectedHost, exitRefused},
 		{bridge.StateRefused, bridge.ReasonOtherHost, exitRefused},
 		{bridge.StateRefused, bridge.ReasonMode, exitRefused},
@@ -172,6 +185,12 @@ func TestProblemOfFindsTheExitCodeBehindAnyWrapping(t *testing.T) {
 		"permanent":                     {t.Context(), execError(bridge.Permanent, "", cause), exitFailed},
 		"the reason outranks the class": {t.Context(), execError(bridge.Permanent, bridge.ReasonCredentials, cause), exitCredentials},
 		"hold":                          {t.Context(), execError(bridge.Permanent, bridge.ReasonHold, cause), exitLimit},
+		"limits":                        {t.Context(), execError(bridge.Permanent, bridge.ReasonLimit, cause), exitLimit},
+		"ksc.tasks":                     {t.Context(), execError(bridge.Retry, bridge.ReasonLiveTasks, cause), exitLimit},
+		"the bridge went away":          {t.Context(), fmt.Errorf("x: %w", api.ErrNoAnswer), exitUnknown},
+		"no bridge any more":            {t.Context(), fmt.Errorf("x: %w", api.ErrNoBridge), exitUnreachable},
+		"no access to its socket":       {t.Context(), fmt.Errorf("x: %w", api.ErrNoAccess), exitUnreachable},
+		"a damaged store":               {t.Context(), fmt.Errorf("x: %w", store.ErrDamaged), exitFailed},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -183,5 +202,55 @@ func TestProblemOfFindsTheExitCodeBehindAnyWrapping(t *testing.T) {
 				t.Errorf("problem %+v lacks its word or its text", p)
 			}
 		})
+	}
+}
+
+func TestDeskErrorsHaveTheirExitCodes(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		err  error
+		want int
+		code string
+	}{
+		{bridge.ErrNotFound, exitNotFound, "order.not_found"},
+		{bridge.ErrAmbiguous, exitNotFound, "order.not_found"},
+		{bridge.ErrNotApprovable, exitRefused, "order.not_approvable"},
+		{bridge.ErrStale, exitRefused, "order.moved_on"},
+		{api.ErrNoAnswer, exitUnknown, "bridge.no_answer"},
+	} {
+		p := problemOf(t.Context(), deskError(fmt.Errorf("x: %w", c.err), "order", ""))
+		if p.exit != c.want || p.code != c.code {
+			t.Errorf("%v: exit code %d and word %q, want %d and %q", c.err, p.exit, p.code, c.want, c.code)
+		}
+	}
+	if err := deskError(nil, "order", ""); err != nil {
+		t.Errorf("no error became %v", err)
+	}
+}
+
+// exitsOfScripts finds the codes the scripts want.
+var exitsOfScripts = regexp.MustCompile(`(?m)^(?:\[[a-z]+\] )?(?:exits|nobody) ([0-9]+) |^ended [a-z]+ ([0-9]+)$`)
+
+// TestEveryExitCodeIsWantedByAScript keeps the table of exit codes true: none stands there that nobody has seen.
+func TestEveryExitCodeIsWantedByAScript(t *testing.T) {
+	t.Parallel()
+	scripts, err := filepath.Glob(filepath.Join(scriptsOfTests, "*.txtar"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]bool{}
+	for _, path := range scripts {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range exitsOfScripts.FindAllStringSubmatch(string(text), -1) {
+			seen[m[1]+m[2]] = true
+		}
+	}
+	for _, c := range exitCodes() {
+		if !seen[strconv.Itoa(c.Code)] {
+			t.Errorf("no script ends with exit code %d (%s)", c.Code, c.Meaning)
+		}
 	}
 }

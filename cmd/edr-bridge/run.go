@@ -15,8 +15,6 @@ import (
 )
 
 const (
-	// foreignAfter is when an order of another process is taken over: longer than any `send` lives.
-	foreignAfter = 5 * time.Minute
 	pageSize     = 500
 )
 
@@ -141,7 +139,7 @@ func (w *wiring) runParts(ctx context.Context, st *store.Store, pipe *bridge.Pip
 		}
 	}
 
-	err = pipe.Run(ctx, named, pendingPages(st))
+	err = pipe.Run(ctx, named, pendingPages(st, time.Now().Add(-w.foreignAfter())))
 	if errors.Is(err, context.Canceled) || ctx.Err() != nil && errors.Is(err, context.Cause(ctx)) {
 		err = nil // told to stop while it still took up what was left: a stop like any other
 	}
@@ -171,10 +169,13 @@ func (w *wiring) runParts(ctx context.Context, st *store.Store, pipe *bridge.Pip
 	return err
 }
 
+// foreignAfter is when an order that another process moved last is taken over: a `send` without a bridge looks for an undecided
+// effect as long as give_up says, and two that look could both send it again.
+func (w *wiring) foreignAfter() time.Duration { return max(5*time.Minute, w.set.GiveUp+time.Minute) }
+
 // pendingPages walks over what an earlier run left to do.
-func pendingPages(st *store.Store) func(context.Context) ([]bridge.Order, error) {
+func pendingPages(st *store.Store, foreign time.Time) func(context.Context) ([]bridge.Order, error) {
 	page := bridge.Page{Limit: pageSize}
-	foreign := time.Now().Add(-foreignAfter)
 	return func(ctx context.Context) ([]bridge.Order, error) {
 		orders, next, err := st.Pending(ctx, foreign, page)
 		page = next

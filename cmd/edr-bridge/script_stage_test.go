@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/alicebob/miniredis/v2"
@@ -34,10 +35,12 @@ type stage struct {
 	work     string
 	env      map[string]string
 	ksc      *ksctest.Server
+	tasks    taskPace
 	recorder *recorder
 	redis    *miniredis.Miniredis
 	victim   *child
 	children map[string]*child
+	mounts   []string
 	waiting  sync.WaitGroup
 }
 
@@ -50,6 +53,7 @@ func (s *stage) strike() {
 		_ = s.victim.cmd.Process.Kill()
 	}
 	s.waiting.Wait()
+	s.unmount()
 	if s.recorder != nil {
 		s.recorder.Close()
 	}
@@ -61,21 +65,47 @@ func (s *stage) strike() {
 	}
 }
 
-// mockKSC drives the mock KSC. start writes klserver.cer and sets $KSC; renew puts another certificate on the same address; record puts
+// taskPace is how the tasks of the mock KSC go on: the clock of the server, and how they end.
+type taskPace struct {
+	ahead  atomic.Int64 // nanoseconds
+	failed atomic.Bool
+}
+
+func (p *taskPace) now() time.Time { return time.Now().Add(time.Duration(p.ahead.Load())) }
+
+func (p *taskPace) outcome(ksctest.Task) (ksctest.HostState, string) {
+	if p.failed.Load() {
+		return ksctest.StateFailed, "The host said no"
+	}
+	return ksctest.StateOK, ""
+}
+
+// slowTask is how long each step of a task takes when the mock is started slow: until finish, none is ever done.
+const slowTask = time.Hour
+
+// mockKSC drives the mock KSC. start writes klserver.cer and sets $KSC; with slow its tasks stay unfinished until finish. refuse has tasks
+// fail on their hosts. renew puts another certificate on the same address; record puts
 // a recorder before the server, and posted writes the last request to AddIncident byte for byte.
 func (s *stage) mockKSC(ts *testscript.TestScript, args []string) error {
-	usage := errors.New("usage: mockksc start|record|renew|stop|up|expire|fault KIND METHOD [stored] [count=N]|clear|incidents N|tasks N|logins N|asked METHOD|posted FILE")
+	usage := errors.New("usage: mockksc start [slow]|finish|refuse|record|renew|stop|up|expire|fault KIND METHOD [stored] [count=N]|clear|incidents N|tasks N|logins N|asked METHOD|posted FILE")
 	if len(args) == 0 || (s.ksc == nil) != (args[0] == "start") {
 		return usage
 	}
 	switch verb, rest := args[0], args[1:]; {
 	case verb == "start" && len(rest) == 0:
-		return s.startKSC(ts, "")
+		return s.startKSC(ts, "", 0)
+	case verb == "start" && len(rest) == 1 && rest[0] == "slow":
+		return s.startKSC(ts, "", slowTask)
+	case verb == "finish" && len(rest) == 0:
+		s.tasks.ahead.Add(int64(4 * slowTask))
+		s.ksc.Advance()
+	case verb == "refuse" && len(rest) == 0:
+		s.tasks.failed.Store(true)
 	case verb == "record" && len(rest) == 0:
 		return s.record(ts)
 	case verb == "renew" && len(rest) == 0:
 		s.ksc.Close()
-		return s.startKSC(ts, s.ksc.Addr())
+		return s.startKSC(ts, s.ksc.Addr(), 0)
 	case verb == "stop" && len(rest) == 0:
 		s.ksc.Down()
 	case verb == "up" && len(rest) == 0:
@@ -107,16 +137,13 @@ func (s *stage) mockKSC(ts *testscript.TestScript, args []string) error {
 	return nil
 }
 
-func (s *stage) startKSC(ts *testscript.TestScript, address string) error {
+func (s *stage) startKSC(ts *testscript.TestScript, address string, delay time.Duration) error {
 	var err error
 	s.ksc, err = ksctest.New(ksctest.Config{
 		Address:  address,
 		Accounts: []ksctest.Account{{User: "svc-edr", Password: canaryPassword}},
-		Hosts: []ksctest.Host{
-			mockHost(hostThis, identity().Names[0]), mockHost(hostWS014, "ws-014.corp.example"), mockHost(hostDC01, "dc01.corp.example"),
-			mockHost(hostTwin1, "twin.a.example"), mockHost(hostTwin2, "twin.b.example"),
-		},
-		BackgroundConnection: true,
+		Hosts:    mockHosts(),
+		BackgroundConnection: true, TaskDelay: delay, TaskOutcome: s.tasks.outcome, Now: s.tasks.now,
 	})
 	if err != nil {
 		return err
@@ -129,6 +156,18 @@ func (s *stage) startKSC(ts *testscript.TestScript, address string) error {
 		return nil
 	}
 	return os.WriteFile(filepath.Join(s.work, "klserver.cer"), s.ksc.CertPEM(), 0o600)
+}
+
+// mockHosts are the hosts with names of their own and pc1 to pc8.
+func mockHosts() []ksctest.Host {
+	hosts := []ksctest.Host{
+		mockHost(hostThis, identity().Names[0]), mockHost(hostWS014, "ws-014.corp.example"), mockHost(hostDC01, "dc01.corp.example"),
+		mockHost(hostTwin1, "twin.a.example"), mockHost(hostTwin2, "twin.b.example"),
+	}
+	for i := 1; i <= 8; i++ {
+		hosts = append(hosts, mockHost(fmt.Sprintf("dddddddd-0000-4000-8000-%012d", i), fmt.Sprintf("pc%d.corp.example", i)))
+	}
+	return hosts
 }
 
 func (s *stage) addFault(kind, method string, options []string) error {
@@ -170,9 +209,9 @@ func same(what string, got int, want string) error {
 	return nil
 }
 
-// useRedis start|stop|publish CHANNEL FILE|xadd STREAM FILE|listeners CHANNEL N|length STREAM N drives a Redis. start sets $REDIS.
+// useRedis start|stop|up|publish CHANNEL FILE|xadd STREAM FILE|listeners CHANNEL N|length STREAM N drives a Redis. start sets $REDIS.
 func (s *stage) useRedis(ts *testscript.TestScript, args []string) error {
-	usage := errors.New("usage: redis start|stop|publish CHANNEL FILE|xadd STREAM FILE|listeners CHANNEL N|length STREAM N")
+	usage := errors.New("usage: redis start|stop|up|publish CHANNEL FILE|xadd STREAM FILE|listeners CHANNEL N|length STREAM N")
 	if len(args) == 0 || (s.redis == nil) != (args[0] == "start") {
 		return usage
 	}
@@ -184,6 +223,8 @@ func (s *stage) useRedis(ts *testscript.TestScript, args []string) error {
 		}
 	case verb == "stop" && len(rest) == 0:
 		s.redis.Close()
+	case verb == "up" && len(rest) == 0:
+		err = s.redis.Restart()
 	case verb == "publish" && len(rest) == 2:
 		if s.redis.Publish(rest[0], ts.ReadFile(rest[1])) == 0 {
 			err = fmt.Errorf("nobody listens on %s", rest[0])

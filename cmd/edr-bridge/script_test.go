@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -35,9 +36,21 @@ func TestScripts(t *testing.T) {
 		Dir:                 filepath.Join("testdata", "script"),
 		Setup:               setUp,
 		Cmds:                commands(),
+		Condition:           conditions(),
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 	})
+}
+
+// conditions are what a script may ask for in brackets besides testscript's own: the rights this machine gives.
+func conditions() func(string) (bool, error) {
+	table := map[string]func() bool{"nobody": sync.OnceValue(mayBeNobody), "mount": sync.OnceValue(mayMount)}
+	return func(name string) (bool, error) {
+		if ask, known := table[name]; known {
+			return ask(), nil
+		}
+		return false, fmt.Errorf("no condition %q", name)
+	}
 }
 
 type stageKey struct{}

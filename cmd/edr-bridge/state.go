@@ -28,8 +28,7 @@ func (w *wiring) openStore(ctx context.Context, owner string) (*store.Store, err
 		return nil, fail(exitConfig, "state.permission", fmt.Errorf("state directory: %w", err),
 			"run as the bridge's user, or set local.state (EDR_BRIDGE_LOCAL_STATE) to a directory of your own")
 	case errors.Is(err, store.ErrDamaged):
-		return nil, fail(exitFailed, "state.damaged", fmt.Errorf("state directory: %w", err),
-			"nothing is carried out until it is repaired: edr-bridge doctor, then edr-bridge audit set-aside")
+		return nil, damagedState(err)
 	case err != nil:
 		return nil, fmt.Errorf("state directory: %w", err)
 	}
@@ -137,7 +136,7 @@ func (w *wiring) openGuard() (*bridge.Guard, error) {
 
 // openKeeper makes what does the upkeep of a running bridge.
 func (w *wiring) openKeeper(st *store.Store, pipe *bridge.Pipeline) (*bridge.Keeper, error) {
-	cfg := bridge.KeeperConfig{Cabinet: st, Pipe: pipe, Hold: w.hold, Foreign: foreignAfter, Logger: w.log}
+	cfg := bridge.KeeperConfig{Cabinet: st, Pipe: pipe, Hold: w.hold, Foreign: w.foreignAfter(), Logger: w.log}
 	if w.kscExec != nil {
 		cfg.Follower, cfg.FollowEvery = w.kscExec, w.set.KSC.Tasks.FollowEvery
 	}

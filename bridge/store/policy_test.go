@@ -1,0 +1,136 @@
+package store_test
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/edr-bridge/edr-bridge/bridge/store"
+)
+
+const (
+	// policyShards times the checks of one rapid.Check are the cases.
+	policyShards = 100
+)
+
+// quickDir makes a folder in memory where there is one: what is on disk is tested elsewhere.
+func quickDir(t *testing.T) string {
+	t.Helper()
+	dir := filepath.Join("/dev/shm", fmt.Sprintf("edr-bridge-policy-%d-%s", os.Getpid(), strings.ReplaceAll(t.Name(), "/", "-")))
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
+}
+
+// outcome is what became of a plan.
+type outcome struct {
+	problems []string
+	seen     map[string]int
+}
+
+// stage is a bubble in which plans are played one after the other, in the same folder.
+type stage struct {
+	plans    chan plan
+	outcomes chan outcome
+}
+
+// openStage opens a stage; it closes with the test. Nothing of the stage but its channels may be touched from outside.
+func openStage(t *testing.T) stage {
+	t.Helper()
+	s := stage{make(chan plan), make(chan outcome)}
+	dir := quickDir(t)
+	var bubble sync.WaitGroup
+	bubble.Go(func() {
+		defer close(s.outcomes)
+		synctest.Test(t, func(t *testing.T) {
+			var st *store.Store
+			defer func() {
+				if st != nil {
+					_ = st.Close()
+				}
+			}()
+			for p := range s.plans {
+				// A clock that begins in the year 2000 is taken for none; a Friday night shows whether days are kept apart.
+				first := time.Date(2001, 1, 5, 23, 40, 0, 0, time.UTC)
+				const week = 7 * 24 * time.Hour
+				time.Sleep(time.Until(first.Add((max(0, time.Since(first))/week + 1) * week)))
+				h := openPolicyHouse(t, dir, st, &p)
+				for _, what := range p.Steps {
+					h.play(what)
+				}
+				h.keep()
+				synctest.Wait()
+				h.check()
+				h.end()
+				st = h.store
+				h.oracle.seen["effects"] = len(h.oracle.effects)
+				s.outcomes <- outcome{append(h.failed, h.oracle.problems...), h.oracle.seen}
+			}
+		})
+	})
+	t.Cleanup(func() {
+		close(s.plans)
+		bubble.Wait()
+	})
+	return s
+}
+
+// play returns what became of the plan.
+func (s stage) play(t *rapid.T, p plan) outcome {
+	s.plans <- p
+	out, ok := <-s.outcomes
+	if !ok {
+		t.Fatal("the stage broke down")
+	}
+	return out
+}
+
+// TestNothingGetsPastThePolicy is promise P5: no alert, rule set and history lets an order through to a protected target, over a
+// budget, under hold, or without an audit record.
+func TestNothingGetsPastThePolicy(t *testing.T) {
+	t.Parallel()
+	var cases atomic.Int64
+	var mu sync.Mutex // guards total
+	total := map[string]int{}
+	t.Run("cases", func(t *testing.T) {
+		for shard := range policyShards / policyShare {
+			t.Run(fmt.Sprint(shard), func(t *testing.T) {
+				t.Parallel()
+				s := openStage(t)
+				rapid.Check(t, func(rt *rapid.T) {
+					p := rapid.Custom(drawPlan).Draw(rt, "plan")
+					out := s.play(rt, p)
+					cases.Add(1)
+					mu.Lock()
+					for word, n := range out.seen {
+						total[word] += n
+					}
+					mu.Unlock()
+					if len(out.problems) > 0 {
+						rt.Fatalf("%s\n%s", p, strings.Join(out.problems, "\n"))
+					}
+				})
+			})
+		}
+	})
+	t.Logf("%d cases", cases.Load())
+	for _, word := range slices.Sorted(maps.Keys(total)) {
+		t.Logf("%8d %s", total[word], word)
+	}
+}
