@@ -296,10 +296,16 @@ func (g *Guard) age(o Order) Verdict {
 }
 
 func (g *Guard) hold(o Order) Verdict {
-	if h := g.cfg.Hold.Get(); h.Active && !IsRelease(o.Task) {
+	if h := g.cfg.Hold.Get(); h.Active && !IsRelease(o.Task) && !granted(o, h) {
 		return holdVerdict(h)
 	}
 	return Verdict{State: StateQueued}
+}
+
+// granted reports whether an order had its place in the budget before the next one latched the hold: it is what the budget allows.
+// A hold that a person set, or that comes of what people took back, stops it all the same.
+func granted(o Order, h Hold) bool {
+	return h.Actor == ActorGuard && o.State == StateSending && !o.Updated.After(h.Since)
 }
 
 // ValidateOrder checks the task; an order about a process may leave all criteria to the process.

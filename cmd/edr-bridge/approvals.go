@@ -167,9 +167,21 @@ func (a *app) approvalsShowCommand() *cobra.Command {
 func writeApproval(w io.Writer, v approvalView, info bridge.TaskInfo, recent []orderView) error {
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for _, row := range [][2]string{
-		{"order", v.ID}, {"state", string(v.State)}, {"why", v.Detail}, {"task", string(v.Task)}, {"does", info.Summary}, {"undo", info.Undo},
-		{"params", string(v.Params)}, {"host", v.Host}, {"pid", pidText(v.PID)}, {"image", v.Image}, {"for", v.For}, {"asked by", strings.TrimSpace(by(v.orderView) + " " + v.At)}, {"alert", v.Alert},
-		{"digest", v.Digest}, {"until", v.Until},
+		{"order", v.ID},
+		{"state", string(v.State)},
+		{"why", v.Detail},
+		{"task", string(v.Task)},
+		{"does", info.Summary},
+		{"undo", info.Undo},
+		{"params", string(v.Params)},
+		{"host", v.Host},
+		{"pid", pidText(v.PID)},
+		{"image", v.Image},
+		{"for", v.For},
+		{"asked by", strings.TrimSpace(by(v.orderView) + " " + v.At)},
+		{"alert", v.Alert},
+		{"digest", v.Digest},
+		{"until", v.Until},
 	} {
 		if row[1] != "" {
 			_, _ = fmt.Fprintf(tw, "%s\t%s\n", row[0], printable(row[1]))

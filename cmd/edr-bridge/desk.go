@@ -62,10 +62,10 @@ func (d *desk) RetryLetter(ctx context.Context, id, actor string) (bridge.DeadLe
 	}
 	raw := bridge.Alert{ID: l.Entry, Source: l.Source, Received: l.First, Raw: l.Document}
 	err = d.pipe.Feed(ctx, raw, func(ctx context.Context, err error) error {
-		if err != nil {
-			return nil // it was buried again, with one attempt more
+		if err == nil {
+			return d.Unbury(ctx, l.ID)
 		}
-		return d.Unbury(ctx, l.ID)
+		return nil // it was buried again, with one attempt more
 	})
 	if err != nil {
 		// The word is on disk: the keeper has it read when there is room.

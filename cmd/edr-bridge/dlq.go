@@ -285,8 +285,16 @@ func (w *wiring) findLetter(ctx context.Context, d bridge.Desk, id string) (brid
 func writeLetter(out io.Writer, v letterView) error {
 	tw := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	for _, row := range [][2]string{
-		{"letter", v.ID}, {"where", v.Where}, {"source", v.Source}, {"entry", v.Entry}, {"why", v.Error}, {"attempts", strconv.Itoa(v.Attempts)},
-		{"first", v.First}, {"last", v.Last}, {"retry asked", strings.TrimSpace(v.Retry + " " + v.By)}, {"bytes", strconv.Itoa(v.Size)},
+		{"letter", v.ID},
+		{"where", v.Where},
+		{"source", v.Source},
+		{"entry", v.Entry},
+		{"why", v.Error},
+		{"attempts", strconv.Itoa(v.Attempts)},
+		{"first", v.First},
+		{"last", v.Last},
+		{"retry asked", strings.TrimSpace(v.Retry + " " + v.By)},
+		{"bytes", strconv.Itoa(v.Size)},
 	} {
 		if row[1] != "" {
 			_, _ = fmt.Fprintf(tw, "%s\t%s\n", row[0], printable(row[1]))

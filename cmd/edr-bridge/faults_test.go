@@ -35,8 +35,13 @@ func faults() []fault {
 		{"F10", "the answer to a read is lost", "the entries are found again among the pending ones", nil},
 		{"F11", "an acknowledgement is lost", "acknowledged later, and not carried out again", nil},
 		{"F12", "a replica dies or freezes with alerts in hand", "another one takes them over, once", nil},
-		{"F15", "several alerts about one host", "their orders begin in the order in which the alerts were read", []string{"TestOrdersOfOneHostRunInTheOrderTheirAlertsCame"}},
-		{"F16", "KSC is down or its name unknown", "nothing is sent, orders wait and go out in order, or expire", []string{"send-failures.txtar", "run-ksc.txtar"}},
+		{"F15", "several alerts about one host, or a release while isolations wait", "orders begin in the order of their alerts; the newest intent wins", []string{
+			"TestOrdersOfOneHostRunInTheOrderTheirAlertsCame", "TestReleaseOvertakesAnIsolationThatWaitsForKSC",
+			"TestIsolationCommittedAfterItsReleaseIsNotSent", "run-hold.txtar",
+		}},
+		{"F16", "KSC is down or its name unknown", "nothing is sent, orders wait and go out in order, or expire", []string{
+			"send-failures.txtar", "run-ksc.txtar", "tasks-act.txtar",
+		}},
 		{"F17", "KSC is too slow", "the outcome is open: a search comes before anything else is sent", nil},
 		{"F18", "the answer is cut, at any byte", "never taken for success, never doubled", nil},
 		{"F19", "KSC answers nonsense", "the outcome stays open", nil},
@@ -49,9 +54,18 @@ func faults() []fault {
 		{"F26", "the search for an incident fails or lags", "nothing is sent again; in the end the order is unknown", nil},
 		{"F27", "the bridge is killed at any moment", "what was found in sending is looked for first; nothing acknowledged is lost", []string{"TestKilledWriterLosesNothingAcknowledged", "run.txtar"}},
 		{"F28", "the log of the database is torn", "it opens to its last whole commit", nil},
-		{"F29", "a byte of the database flips", "doctor finds it", nil},
-		{"F30", "the disk is full, or the state directory not writable", "nothing is acknowledged, and it goes on when there is room", []string{
-			"TestStoreRecoversWhenItsFolderBecomesWritableAgain", "TestNothingIsSettledWhenTheStoreFails",
+		{"F29", "a byte of the database flips", "found by doctor, verify or whoever meets it; nothing is carried out, and the file can be set aside", []string{
+			"audit-export.txtar",
+		}},
+		{"F30", "the disk is full, or the state directory not writable", "nothing is acknowledged nor carried out, health is red, and it goes on when there is room", []string{
+			"TestStoreRecoversWhenItsFolderBecomesWritableAgain", "TestNothingIsSettledWhenTheStoreFails", "disk.txtar",
+		}},
+		{"F31", "the clock jumps", "budgets, leases, windows and deadlines that are open move along, once", nil},
+		{"F32", "more callers than the bridge has room for", "the others wait or are told to; the hold always finds room", []string{
+			"TestListenerWaitsWhenItsSlotsAreTaken", "TestSendsLeaveRoomForTheHold",
+		}},
+		{"F33", "a backlog larger than the memory", "it stays in Redis and on disk, and is taken up in pages", []string{
+			"TestStreamStopsReadingWhenTooMuchIsUnsettled", "TestPendingIsWalkedInPagesWhileOrdersMove", "TestLettersPageEndsBeforeItGetsHeavy",
 		}},
 		{"F34", "SIGTERM with work in hand", "it waits up to 10 s for effects, the rest stays queued or pending", nil},
 		{"F35", "broken rules or settings at SIGHUP", "refused with their place, the old rules stay", []string{"run-reload.txtar"}},
@@ -81,17 +95,25 @@ func faults() []fault {
 		{"I11", "no time, or a time that does not tell", "the time is unknown, and orders about a pid are refused", nil},
 		{"I12", "the same alert 10 000 times", "one order", []string{"TestSameAlertUnderManyNamesIsOneOrder"}},
 		{"I13", "a pid from an alert without a host", "a target only if its source is set to be about this machine", nil},
-		{"A5", "an alert against a never-touch host, process or path", "refused, from the command line and from rules", []string{
-			"TestProtectedProcessesAreRefused", "TestProtectedPathsAreRefused", "send-refused.txtar", "run-ksc.txtar",
+		{"A4", "a source floods the bridge with alerts to isolate a thousand hosts", "the budget is isolated, the rest is held, the hold is latched", []string{
+			"TestOneBatchKeepsToTheBudget", "TestTwoStoresOfOneFolderShareABudget", "TestStormIsNoSuccessBeyondItsBounds", "limits.txtar", "live.txtar",
+		}},
+		{"A5", "an alert against a never-touch host, process or path", "refused on every way: by rules, from the command line, and tried again", []string{
+			"TestNothingGetsPastThePolicy", "TestProtectedProcessesAreRefused", "TestProtectedPathsAreRefused", "send-refused.txtar", "run-ksc.txtar",
+			"tasks-act.txtar",
 		}},
 		{"A6", "quotes, shell words and templates in an alert", "they arrive as one parameter, or the order is refused", []string{"TestTerminateTakesShellWordsInPathsLiterally"}},
-		{"A7", "control characters that a terminal would obey", "one line a record, escapes visible", []string{"FuzzPrintableIsOneSafeLine", "hostile.txtar"}},
+		{"A7", "control characters that a terminal would obey", "one line a record, escapes visible", []string{"FuzzPrintableIsOneSafeLine", "hostile.txtar", "approvals.txtar", "dlq.txtar"}},
 		{"A9", "a Redis server open to everybody, or huge entries", "refused unless allowed; set aside", []string{"TestOpenServerIsRefusedUnlessAllowed", "TestStreamSetsAsideWhatIsTooLarge"}},
 		{"A10", "secrets in output, logs, errors or files", "none in any of them", []string{"canary.txtar", "TestNoSecretReachesErrorsOrLogs"}},
-		{"A11", "the audit chain is edited, cut or reordered", "verify names the first bad record; a cut tail needs a head noted elsewhere", []string{
-			"TestVerifyFindsAChainWrittenAnew", "audit.txtar",
+		{"A11", "the audit chain is edited, cut, reordered or written anew", "verify names the first bad record; a cut tail needs an anchor, a chain written anew an anchor or a key", []string{
+			"TestVerifyFindsARecordWithItsHashMadeAnew", "TestVerifyFindsAChainWrittenAnew", "TestVerifyFindsAForgedArchiveHead",
+			"TestVerifyExportNamesTheFirstBadLine", "TestKeyedChain", "audit.txtar", "audit-export.txtar", "anchors.txtar",
 		}},
 		{"A12", "KSC answers endlessly or too deep", "bounded in bytes and time", nil},
+		{"A13", "another user of the machine talks to the control socket", "only its owner and group may, and the kernel says who asks", []string{
+			"TestSocketIsForOwnerAndGroupWhateverTheUmask", "TestKernelSaysWhoAsksNotTheClient", "TestClosedSocketSaysWhoMayUseIt", "socket.txtar",
+		}},
 	}
 }
 

@@ -15,7 +15,7 @@ import (
 )
 
 const (
-	pageSize     = 500
+	pageSize = 500
 )
 
 func (a *app) runCommand() *cobra.Command {

@@ -140,9 +140,9 @@ func (s *stage) mockKSC(ts *testscript.TestScript, args []string) error {
 func (s *stage) startKSC(ts *testscript.TestScript, address string, delay time.Duration) error {
 	var err error
 	s.ksc, err = ksctest.New(ksctest.Config{
-		Address:  address,
-		Accounts: []ksctest.Account{{User: "svc-edr", Password: canaryPassword}},
-		Hosts:    mockHosts(),
+		Address:              address,
+		Accounts:             []ksctest.Account{{User: "svc-edr", Password: canaryPassword}},
+		Hosts:                mockHosts(),
 		BackgroundConnection: true, TaskDelay: delay, TaskOutcome: s.tasks.outcome, Now: s.tasks.now,
 	})
 	if err != nil {

@@ -35,7 +35,7 @@ func mayMount() bool {
 // It finds the state directory by its variable, because the settings file is closed to this user.
 func (s *stage) nobody(ts *testscript.TestScript, args []string) error {
 	if len(args) < 2 {
-		return errors.New("usage: nobody CODE ARG...")
+		return errors.New("usage: nobody CODE ARGS")
 	}
 	program, err := exec.LookPath("edr-bridge")
 	if err != nil {

@@ -18,7 +18,7 @@ func (w *wiring) openStore(ctx context.Context, owner string) (*store.Store, err
 	if w.store != nil {
 		return w.store, nil
 	}
-	cfg, err := w.storeConfig(owner)
+	cfg, err := w.storeConfig(ctx, owner)
 	if err != nil {
 		return nil, err
 	}
@@ -45,7 +45,7 @@ func (w *wiring) openStore(ctx context.Context, owner string) (*store.Store, err
 	return st, w.loadHold(ctx)
 }
 
-func (w *wiring) storeConfig(owner string) (store.Config, error) {
+func (w *wiring) storeConfig(ctx context.Context, owner string) (store.Config, error) {
 	guard, err := w.openGuard()
 	if err != nil {
 		return store.Config{}, err
@@ -58,7 +58,7 @@ func (w *wiring) storeConfig(owner string) (store.Config, error) {
 			if h.Active && h.Actor == bridge.ActorGuard {
 				level = slog.LevelError // nobody asked for it: orders wait until somebody looks
 			}
-			w.log.Log(context.Background(), level, "hold changed", "hold", h.Active, "reason", h.Reason, "actor", h.Actor)
+			w.log.Log(ctx, level, "hold changed", "hold", h.Active, "reason", h.Reason, "actor", h.Actor)
 		},
 	}
 	if cfg.AuditKey, err = w.secret(w.set.Audit.Key); err != nil {
@@ -85,20 +85,6 @@ func (w *wiring) policy() bridge.Policy {
 		}
 	}
 	return p
-}
-
-// openState opens the store itself for a verb that only reads it and needs all of it; done closes what was opened.
-func (a *app) openState(ctx context.Context) (st *store.Store, done func(), err error) {
-	w, err := a.open()
-	if err != nil {
-		return nil, nil, err
-	}
-	w.look = true
-	if st, err = w.openStore(ctx, store.OwnerSend); err != nil {
-		w.close()
-		return nil, nil, err
-	}
-	return st, w.close, nil
 }
 
 func (w *wiring) loadHold(ctx context.Context) error {
