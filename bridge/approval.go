@@ -76,7 +76,7 @@ func Decide(o Order, d Decision, fourEyes bool, now, notAfter time.Time) (Order,
 		return no("it is %s", o.State)
 	case !Approvable(o.Reason):
 		return no("it is held for %s, not for a person (%s)", o.Reason, o.Detail)
-	case d.Actor == "" || strings.TrimSpace(d.Why) == "":
+	case strings.TrimSpace(d.Actor) == "" || strings.TrimSpace(d.Why) == "":
 		return no("who decides and why is required")
 	case !o.Due.IsZero() && now.After(o.Due):
 		return no("its time to be approved ended at %s", o.Due.UTC().Format(time.RFC3339))

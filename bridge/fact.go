@@ -2,7 +2,6 @@ package bridge
 
 import (
 	"sort"
-	"strconv"
 	"time"
 )
 
@@ -56,19 +55,33 @@ type mark struct {
 	order string
 }
 
-func (w *window) add(at time.Time, order string) { w.marks = append(w.marks, mark{at, order}) }
+// clockSlack is how far a clock may be set back without a window forgetting what it should count.
+const clockSlack = time.Minute
 
-// count returns how many marks lie after since; those before keep are dropped for good.
-func (w *window) count(since, keep time.Time) int {
-	for w.gone < len(w.marks) && !w.marks[w.gone].at.After(keep) {
+// add puts a mark where its time belongs: clocks are set back now and then.
+func (w *window) add(at time.Time, order string) {
+	w.marks = append(w.marks, mark{at, order})
+	for i := len(w.marks) - 1; i > w.gone && w.marks[i].at.Before(w.marks[i-1].at); i-- {
+		w.marks[i], w.marks[i-1] = w.marks[i-1], w.marks[i]
+	}
+}
+
+// count returns how many marks lie after since and forgets those long before.
+func (w *window) count(since time.Time) int {
+	w.forget(since)
+	live := w.marks[w.gone:]
+	return len(live) - sort.Search(len(live), func(i int) bool { return live[i].at.After(since) })
+}
+
+func (w *window) forget(before time.Time) {
+	before = before.Add(-clockSlack)
+	for w.gone < len(w.marks) && !w.marks[w.gone].at.After(before) {
 		w.gone++
 	}
 	if w.gone > 64 && w.gone > len(w.marks)/2 {
 		w.marks = append([]mark(nil), w.marks[w.gone:]...)
 		w.gone = 0
 	}
-	live := w.marks[w.gone:]
-	return len(live) - sort.Search(len(live), func(i int) bool { return live[i].at.After(since) })
 }
 
 // oldest returns the moment of the oldest mark after since; zero when there is none.
@@ -92,5 +105,3 @@ func (w *window) drop(order string) {
 }
 
 func (w *window) empty() bool { return w.gone >= len(w.marks) }
-
-func itoa(n int) string { return strconv.Itoa(n) }

@@ -378,7 +378,9 @@ func TestRenewalThatFindsNoRoomKeepsNoReleaseWaiting(t *testing.T) {
 			seed: func(c *cabinet) {
 				for _, o := range []bridge.Order{isolated("renewed", "WS-1", 10*time.Hour), isolated("lapsing", "WS-2", 9*time.Minute+30*time.Second)} {
 					c.seed(t, o)
-					c.orders[o.ID] = stored(o, bridge.StateAccepted)
+					if _, err := c.Move(t.Context(), stored(o, bridge.StateAccepted), bridge.StateSending); err != nil {
+						t.Error(err)
+					}
 				}
 			},
 		})

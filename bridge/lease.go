@@ -1,6 +1,7 @@
 package bridge
 
 import (
+	"fmt"
 	"strings"
 	"time"
 )
@@ -11,7 +12,7 @@ const ActorLease = "lease"
 // Lease is one reason why a host is isolated. A host stays isolated until its last reason lapses or a release is sent.
 type Lease struct {
 	// Order is the id of the order that gives the reason; it names the lease. Effect is the order that isolates the host: Order
-	// itself, or the one that covers it.
+	// itself, or the one that covers it; empty when Order ended as unknown.
 	Order, Effect string
 	// Host is the host as the order named it, Target its id at KSC once known.
 	Host, Target string
@@ -22,13 +23,19 @@ type Lease struct {
 	Since       time.Time
 	// Until is when the reason lapses; zero = never.
 	Until time.Time
-	// Isolated is when the isolation was last sent, on the lease of the effect; the product's own end counts from it.
+	// Isolated is when the isolation was last sent, on the lease of the effect; the product's own end counts from it. Zero while
+	// it is being sent for the first time.
 	Isolated time.Time
-	// Renewing is the order that isolates anew while it is on its way; Tries counts the orders sent for this lease.
+	// Renewing is the order that isolates anew while it is on its way. Tries counts the orders for this lease that came to
+	// nothing since Isolated, Retry is when the next one may be sent.
 	Renewing string
 	Tries    int
-	// EndedBy is the release that ended it; the lease comes back when that release comes to nothing.
-	EndedBy string
+	Retry    time.Time
+	// EndedBy is the release that ended it while that is on its way: the lease comes back when nothing comes of the release.
+	// Sent says that the release has begun, Crossed that it began while the isolation was being sent: nobody knows which of them
+	// the host saw last.
+	EndedBy       string
+	Sent, Crossed bool
 	// End is empty while the lease holds, else one of the LeaseEnd words; Ended is when.
 	End   LeaseEnd
 	Ended time.Time
@@ -47,6 +54,58 @@ const (
 
 // Live reports whether the lease holds.
 func (l Lease) Live() bool { return l.End == "" }
+
+// Kept reports whether a ledger has to find the lease again at the next start: it holds, or its release is on its way.
+func (l Lease) Kept() bool { return l.Live() || l.EndedBy != "" }
+
+// isolates reports whether the order of the lease isolates the host itself.
+func (l Lease) isolates() bool { return l.Effect == l.Order }
+
+// undecided reports whether the isolation is being sent for the first time, so that nobody knows yet whether it happened.
+func (l Lease) undecided() bool { return l.isolates() && l.Isolated.IsZero() }
+
+// moving reports whether an order that isolates the host for this lease is on its way.
+func (l Lease) moving() bool { return l.undecided() || l.Renewing != "" }
+
+// sent returns when the isolation was last sent or, for a reason more, when it came.
+func (l Lease) sent() time.Time {
+	if l.Isolated.IsZero() {
+		return l.Since
+	}
+	return l.Isolated
+}
+
+// reopen makes an ended lease hold again.
+func (l *Lease) reopen() {
+	l.End, l.Ended = "", time.Time{}
+	l.leave()
+	l.Tries++
+}
+
+// lapse ends the time of the lease, if that is not over already.
+func (l *Lease) lapse(now time.Time) {
+	if !l.Lapsed(now) {
+		l.Until = now
+	}
+}
+
+// released takes note that KSC took the release that ended the lease, or the host did it. What KSC has taken waits there
+// for the host, so the lease comes back only if the host turns out not to do it.
+func (l *Lease) released(s State, now time.Time) {
+	switch {
+	case l.Crossed && !l.moving():
+		l.reopen()
+		l.lapse(now)
+	case l.Crossed || s == StateDone || s == StateUnknown:
+		l.leave()
+	}
+}
+
+// leave forgets the release that ended the lease.
+func (l *Lease) leave() { l.EndedBy, l.Sent, l.Crossed = "", false, false }
+
+// tryLater puts the next order for the lease off.
+func (l *Lease) tryLater(now time.Time) { l.Retry = now.Add(leaseRetry) }
 
 // Lapsed reports whether the time of a live lease is over.
 func (l Lease) Lapsed(now time.Time) bool {
@@ -71,8 +130,12 @@ func machineKey(o Order) string {
 	return hostKey(o.Host)
 }
 
-// leaseRetry is when a release that came to nothing is tried again.
-const leaseRetry = time.Minute
+const (
+	// leaseRetry is when an order for a lease that came to nothing is tried again.
+	leaseRetry = time.Minute
+	// byTarget is after how many tries a host is named by its id at KSC.
+	byTarget = 3
+)
 
 // LeaseTask is what has to be done so that a host stands as its leases say.
 type LeaseTask struct {
@@ -81,17 +144,22 @@ type LeaseTask struct {
 	Release bool
 }
 
-// Order returns the order that does it. Its id is the same however often it is asked for, so it is admitted once.
+// Order returns the order that does it. Its id is the same however often it is asked for, so it is admitted once, and
+// another one after that came to nothing. Where that goes on, every second one names the host by its id at KSC: hosts are renamed.
 func (t LeaseTask) Order() (Order, error) {
+	le := t.Lease
 	task, word := IsolateHost{Action: IsolationOn}, "renew"
 	if t.Release {
 		task, word = IsolateHost{Action: IsolationOff}, "release"
 	}
-	o := Order{Host: t.Lease.Host, Task: task, Mode: ModeEnforce, Via: ViaAuto, Actor: ActorLease}
-	if t.Lease.Executor == ExecutorLocal {
+	o := Order{Host: le.Host, Task: task, Mode: ModeEnforce, Via: ViaAuto, Actor: ActorLease}
+	switch {
+	case le.Executor == ExecutorLocal:
 		o.Via = ViaLocal
+	case le.Target != "" && le.Tries >= byTarget && le.Tries%2 == 1:
+		o.Host = le.Target
 	}
 	var err error
-	o.ID, err = NewOrderID(ActorLease, word+"/"+t.Lease.Order+"/"+itoa(t.Lease.Tries), "", task, t.Lease.Host)
+	o.ID, err = NewOrderID(ActorLease, fmt.Sprintf("%s/%s/%d/%d", word, le.Order, le.sent().UnixNano(), le.Tries), "", task, le.Host)
 	return o, err
 }

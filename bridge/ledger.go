@@ -53,23 +53,39 @@ type Judgement struct {
 func (l *Ledger) SetHold(h Hold) {
 	if l.hold.Active && !h.Active {
 		l.fresh = h.Since
+		clear(l.charges)
+		l.undos = window{}
 	}
 	l.hold = h
 }
 
-// Restore takes up what an earlier ledger kept: the hold and the moment of the last resume first, then facts in the order of their
-// time, leases and live tasks.
+// notBefore is the moment under which something counts that happens now. It is never before the last resume, or a clock that was set
+// back would let it count for nothing after a restart.
+func (l *Ledger) notBefore(now time.Time) time.Time {
+	if l.fresh.After(now) {
+		return l.fresh
+	}
+	return now
+}
+
+// Restore takes up what an earlier ledger kept: the hold and the moment of the last resume first, then facts in the order in which
+// they were added, leases and live tasks.
 func (l *Ledger) Restore(h Hold, fresh time.Time) { l.hold, l.fresh = h, fresh }
 
-// RestoreFact takes up one fact.
+// RestoreFact takes up one fact. Charges and undos from before the last resume count no more.
 func (l *Ledger) RestoreFact(f Fact) {
+	old := f.At.Before(l.fresh)
 	switch f.What {
 	case FactCharge:
-		l.charge(f)
+		if !old {
+			l.charge(f)
+		}
 	case FactFlip:
 		windowOf(l.flips, f.Key).add(f.At, f.Order)
 	case FactUndo:
-		l.undos.add(f.At, f.Order)
+		if !old {
+			l.countUndo(f)
+		}
 	case FactStrike:
 		windowOf(l.strikes, f.Key).add(f.At, f.Order)
 	case FactAsk:
@@ -77,8 +93,12 @@ func (l *Ledger) RestoreFact(f Fact) {
 	}
 }
 
-// RestoreLease takes up one lease.
-func (l *Ledger) RestoreLease(le Lease) { l.leases.put(&le) }
+// RestoreLease takes up one lease if it is still of use, see Lease.Kept.
+func (l *Ledger) RestoreLease(le Lease) {
+	if le.Kept() {
+		l.leases.put(&le)
+	}
+}
 
 // RestoreLive takes up one order that KSC has not finished; host is Intent.Target where that is known, else Order.Host.
 func (l *Ledger) RestoreLive(order, host string) { l.enter(order, hostKey(host)) }
@@ -123,7 +143,7 @@ func (l *Ledger) Admit(o Order, now time.Time, j Journal) (Judgement, error) {
 func (l *Ledger) strike(o Order, now time.Time, j Journal) (int, error) {
 	w := windowOf(l.strikes, o.Strike)
 	w.add(now, o.ID)
-	n := w.count(now.Add(-o.StrikeWithin), now.Add(-o.StrikeWithin))
+	n := w.count(now.Add(-o.StrikeWithin))
 	return n, j.AddFact(Fact{What: FactStrike, Key: o.Strike, Order: o.ID, At: now, Until: now.Add(o.StrikeWithin)})
 }
 
@@ -144,7 +164,7 @@ func (l *Ledger) Begin(o Order, now time.Time) Judgement {
 		if !l.leases.holds(o, now) {
 			return Judgement{Verdict: Verdict{StateCancelled, ReasonLease, "no reason keeps the host isolated any more"}}
 		}
-		return ok
+		return l.overLive(o, now)
 	}
 	for _, judge := range []func(Order, time.Time) Judgement{l.covered, l.damped, l.overLimit, l.overLive} {
 		if v := judge(o, now); v.State != StateQueued {
@@ -160,14 +180,18 @@ func holdVerdict(h Hold) Verdict {
 
 // covered finds the isolation a host has already: the order becomes a reason of it.
 func (l *Ledger) covered(o Order, now time.Time) Judgement {
-	if IsIsolation(o.Task) && o.Actor != ActorLease {
-		if effect := l.leases.effect(o, now); effect != "" && effect != o.ID {
-			return Judgement{
-				Verdict: Verdict{StateDuplicate, ReasonLease, "the host is isolated already; this is one reason more to keep it so"}, Covers: effect,
-			}
-		}
+	ok := Judgement{Verdict: Verdict{State: StateQueued}}
+	if !IsIsolation(o.Task) || o.Actor == ActorLease {
+		return ok
 	}
-	return Judgement{Verdict: Verdict{State: StateQueued}}
+	machine := l.leases.machine(o.Host, o.Intent.Target)
+	by := latest(machine)
+	if by == nil || !holds(machine, now) {
+		return ok
+	}
+	return Judgement{
+		Verdict: Verdict{StateDuplicate, ReasonLease, "the host is isolated already; this is one reason more to keep it so"}, Covers: by.Order,
+	}
 }
 
 // damped stops a host from going back and forth; a person's approval outweighs it.
@@ -177,8 +201,7 @@ func (l *Ledger) damped(o Order, now time.Time) Judgement {
 		return ok
 	}
 	w := l.flips[machineKey(o)]
-	since := now.Add(-l.policy.FlapWithin)
-	if w == nil || w.count(since, since) < l.policy.FlapMax {
+	if w == nil || w.count(now.Add(-l.policy.FlapWithin)) < l.policy.FlapMax {
 		return ok
 	}
 	return Judgement{Verdict: Verdict{StateHeld, ReasonDamping, place(
@@ -196,9 +219,14 @@ func (l *Ledger) Moved(o Order, from State, now time.Time, j Journal) (asked boo
 	} else if undone {
 		err = l.undone(o, j)
 	}
-	if err == nil {
-		if iso, ok := o.Task.(IsolateHost); ok {
-			err = l.isolation(o, iso, from, now, j)
+	if _, is := o.Task.(IsolateHost); is && err == nil {
+		switch {
+		case IsRelease(o.Task):
+			err = l.release(o, from, now, j)
+		case o.Actor == ActorLease:
+			err = l.renewal(o, from, now, j)
+		default:
+			err = l.isolation(o, from, now, j)
 		}
 	}
 	if err != nil || o.State != StateHeld || !Approvable(o.Reason) {
@@ -232,18 +260,18 @@ func (l *Ledger) undone(o Order, j Journal) error {
 			return err
 		}
 	}
-	if w := l.flips[machineKey(o)]; w != nil {
-		if _, is := o.Task.(IsolateHost); is {
-			w.drop(o.ID)
-			return j.DropFacts(o.ID, FactFlip)
-		}
+	if _, is := o.Task.(IsolateHost); !is || l.policy.FlapMax <= 0 {
+		return nil
 	}
-	return nil
+	for _, w := range l.flips {
+		w.drop(o.ID) // an order that KSC did not take may have lost the id of its host
+	}
+	return j.DropFacts(o.ID, FactFlip)
 }
 
 func (l *Ledger) ask(o Order, now time.Time, j Journal) (bool, error) {
 	key := hostKey(o.Host)
-	if last, ok := l.asks[key]; ok && now.Sub(last) < l.policy.AskEvery {
+	if last, ok := l.asks[key]; ok && now.Sub(last).Abs() < l.policy.AskEvery {
 		return false, nil
 	}
 	l.asks[key] = now
@@ -254,7 +282,7 @@ func (l *Ledger) ask(o Order, now time.Time, j Journal) (bool, error) {
 func (l *Ledger) Prune(now time.Time) {
 	prune := func(m map[string]*window, keep time.Duration) {
 		for key, w := range m {
-			if w.count(now, now.Add(-keep)); w.empty() {
+			if w.forget(now.Add(-keep)); w.empty() {
 				delete(m, key)
 			}
 		}
@@ -262,7 +290,7 @@ func (l *Ledger) Prune(now time.Time) {
 	prune(l.flips, l.policy.FlapWithin)
 	prune(l.strikes, maxStrike)
 	for key, at := range l.asks {
-		if now.Sub(at) >= l.policy.AskEvery {
+		if now.Sub(at).Abs() >= l.policy.AskEvery {
 			delete(l.asks, key)
 		}
 	}

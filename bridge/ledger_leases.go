@@ -6,103 +6,32 @@ import (
 	"time"
 )
 
-// leaseBook holds the leases that are live, or ended by a release that has not gone through.
-type leaseBook struct {
-	byOrder  map[string]*Lease
-	byHost   map[string][]*Lease
-	byTarget map[string][]*Lease
+// A lease is written when its order is being sent, or becomes a reason more for an isolation that is known to have been taken. An
+// isolation on its way covers no other order: if it came to nothing, the reason would be lost with it. A lease ends when a
+// release is decided and comes back when nothing comes of the release, so the host is released again. Of an
+// isolation and a release that are being sent at once nobody knows which the host saw last: if both happened, the host
+// is released once more.
+
+// happened reports whether an order that was being sent may have had its effect.
+func happened(s State) bool {
+	return s == StateAccepted || s == StateRunning || s == StateDone || s == StateUnknown
 }
 
-func newLeaseBook() leaseBook {
-	return leaseBook{byOrder: map[string]*Lease{}, byHost: map[string][]*Lease{}, byTarget: map[string][]*Lease{}}
-}
-
-func (b *leaseBook) put(l *Lease) {
-	b.remove(l.Order)
-	b.byOrder[l.Order] = l
-	key := hostKey(l.Host)
-	b.byHost[key] = append(b.byHost[key], l)
-	if l.Target != "" {
-		b.byTarget[l.Target] = append(b.byTarget[l.Target], l)
-	}
-}
-
-func (b *leaseBook) remove(order string) {
-	l := b.byOrder[order]
-	if l == nil {
-		return
-	}
-	delete(b.byOrder, order)
-	without := func(m map[string][]*Lease, key string) {
-		m[key] = slices.DeleteFunc(m[key], func(x *Lease) bool { return x == l })
-		if len(m[key]) == 0 {
-			delete(m, key)
-		}
-	}
-	without(b.byHost, hostKey(l.Host))
-	if l.Target != "" {
-		without(b.byTarget, l.Target)
-	}
-}
-
-// of returns the leases of a machine, whether it is named or known by its id.
-func (b *leaseBook) of(host, target string) []*Lease {
-	found := b.byHost[hostKey(host)]
-	if target == "" {
-		return found
-	}
-	all := slices.Clone(found)
-	for _, l := range b.byTarget[target] {
-		if !slices.Contains(all, l) {
-			all = append(all, l)
-		}
-	}
-	return all
-}
-
-// effect returns the order that keeps the machine of an order isolated, or nothing.
-func (b *leaseBook) effect(o Order, now time.Time) string {
-	for _, l := range b.of(o.Host, o.Intent.Target) {
-		if l.Live() && !l.Lapsed(now) {
-			return l.Effect
-		}
-	}
-	return ""
-}
-
-// holds reports whether a reason keeps the machine of an order isolated.
-func (b *leaseBook) holds(o Order, now time.Time) bool { return b.effect(o, now) != "" }
-
-// isolation keeps the leases as an isolation or release makes them.
-func (l *Ledger) isolation(o Order, iso IsolateHost, from State, now time.Time, j Journal) error {
-	if iso.Action == IsolationOff {
-		return l.release(o, from, now, j)
-	}
-	if o.Actor == ActorLease {
-		return l.renewal(o, from, now, j)
-	}
+// isolation keeps the leases as an order that isolates a host makes them.
+func (l *Ledger) isolation(o Order, from State, now time.Time, j Journal) error {
 	own := l.leases.byOrder[o.ID]
 	switch {
 	case o.State == StateDuplicate && o.Reason == ReasonLease:
 		return l.save(l.newLease(o, o.Covers, now), j)
-	case o.State == StateSending && from != StateSending && own == nil:
+	case o.State == StateSending && from != StateSending:
 		return l.save(l.newLease(o, o.ID, now), j)
-	case own == nil:
+	case from == StateSending && happened(o.State):
+		return l.isolated(o, own, now, j)
+	case own != nil && (o.State.CameToNothing() || from == StateSending && o.State != StateSending):
+		return l.cameToNothing(own, now, j)
+	default:
 		return nil
-	case o.State.CameToNothing():
-		return l.endAll(own, LeaseFailed, now, j)
-	case (o.State == StateAccepted || o.State == StateDone) && from == StateSending && !own.Live():
-		// A release overtook it, and then it was found to have happened all the same: the host has to be released again.
-		reopened := *own
-		reopened.End, reopened.Ended, reopened.EndedBy, reopened.Until = "", time.Time{}, "", now
-		reopened.Tries++
-		return l.save(reopened, j)
-	case o.State == StateSending && own.Target == "" && o.Intent.Target != "":
-		known := *own
-		known.Target = o.Intent.Target
-		return l.save(known, j)
 	}
-	return nil
 }
 
 func (l *Ledger) newLease(o Order, effect string, now time.Time) Lease {
@@ -115,28 +44,68 @@ func (l *Ledger) newLease(o Order, effect string, now time.Time) Lease {
 	case o.For == 0:
 		le.Until = now.Add(l.policy.Lease.Default)
 	}
-	if effect == o.ID {
-		le.Isolated = now
+	if by := l.leases.byOrder[effect]; by != nil && effect != o.ID {
+		// Whoever isolated the host has to release it.
+		le.Target, le.Executor = by.Target, by.Executor
 	}
 	return le
 }
 
 func (l *Ledger) save(le Lease, j Journal) error {
-	l.leases.put(&le)
+	if le.Kept() {
+		l.leases.put(&le)
+	} else {
+		l.leases.remove(le.Order)
+	}
 	return j.PutLease(le)
 }
 
-// endAll ends every lease that rests on an effect that came to nothing.
-func (l *Ledger) endAll(own *Lease, end LeaseEnd, now time.Time, j Journal) error {
-	effect := own.Order
-	for _, le := range slices.Clone(l.leases.of(own.Host, own.Target)) {
-		if le.Effect != effect {
+// isolated takes note that an isolation happened, or may have.
+func (l *Ledger) isolated(o Order, own *Lease, now time.Time, j Journal) error {
+	if own == nil {
+		return l.unwanted(o, now, j)
+	}
+	next := *own
+	next.Isolated = own.Since
+	if o.State == StateUnknown {
+		next.Effect = ""
+	}
+	return l.save(next, j)
+}
+
+// unwanted makes sure that a host is released that was isolated after everything that asked for it was taken back.
+func (l *Ledger) unwanted(o Order, now time.Time, j Journal) error {
+	le := l.newLease(o, o.ID, now)
+	le.Until, le.Isolated = now, now
+	if o.State == StateUnknown {
+		le.Effect = ""
+	}
+	return l.save(le, j)
+}
+
+// cameToNothing ends the leases that rest on an isolation that did not happen. A host that is isolated all the same stays
+// so for the reasons that are left.
+func (l *Ledger) cameToNothing(own *Lease, now time.Time, j Journal) error {
+	if own.Isolated.After(own.Since) {
+		return nil // another order isolated the host anew since
+	}
+	machine := l.leases.machine(own.Host, own.Target)
+	l.leases.remove(own.Order)
+	other := latest(l.leases.machine(own.Host, own.Target))
+	for _, le := range machine {
+		if le.Effect != own.Order {
 			continue
 		}
-		ended := *le
-		ended.End, ended.Ended = end, now
-		l.leases.remove(le.Order)
-		if err := j.PutLease(ended); err != nil {
+		next := *le
+		switch {
+		case le != own && other != nil:
+			next.Effect, next.Target, next.Executor = other.Order, other.Target, other.Executor
+		case le.Live():
+			next.End, next.Ended = LeaseFailed, now
+		default:
+			next.leave()
+		}
+		if err := l.save(next, j); err != nil {
 			return err
 		}
 	}
@@ -145,24 +114,29 @@ func (l *Ledger) endAll(own *Lease, end LeaseEnd, now time.Time, j Journal) erro
 
 // release ends the leases of a machine when it is decided, and brings them back when nothing comes of it.
 func (l *Ledger) release(o Order, from State, now time.Time, j Journal) error {
-	onItsWay := o.State == StateQueued || o.State == StateSending
-	settled := o.State == StateAccepted || o.State == StateRunning || o.State == StateDone
 	switch {
-	case onItsWay && (from == "" || from == StateHeld):
+	case (o.State == StateQueued || o.State == StateSending) && from != StateSending:
+		// Once more when it begins: only then is it known by which names the host goes.
 		return l.endBy(o, now, j)
-	case settled:
-		for _, le := range l.endedBy(o) {
-			l.leases.remove(le.Order)
-		}
-	case o.State.CameToNothing() || o.State == StateUnknown:
-		for _, le := range l.endedBy(o) {
-			back := *le
-			back.End, back.Ended, back.EndedBy = "", time.Time{}, ""
-			back.Until = now.Add(leaseRetry)
-			back.Tries++
-			if err := l.save(back, j); err != nil {
-				return err
-			}
+	case o.State == StateQueued:
+		return l.eachEndedBy(o.ID, j, func(le *Lease) { le.Sent, le.Crossed = false, false })
+	case o.State == StateSending:
+		return nil
+	case o.State == StateAccepted || o.State == StateRunning || o.State == StateDone || o.State == StateUnknown && from != StateSending:
+		return l.eachEndedBy(o.ID, j, func(le *Lease) { le.released(o.State, now) })
+	case from == "" && o.Actor == ActorLease:
+		return l.putOff(o, now, j)
+	default:
+		return l.bringBack(o, now, j)
+	}
+}
+
+func (l *Ledger) eachEndedBy(release string, j Journal, change func(*Lease)) error {
+	for _, le := range l.leases.endedBy(release) {
+		next := *le
+		change(&next)
+		if err := l.save(next, j); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -173,16 +147,22 @@ func (l *Ledger) endBy(o Order, now time.Time, j Journal) error {
 	if o.Actor == ActorLease {
 		end = LeaseLapsed
 	}
-	for _, le := range slices.Clone(l.leases.of(o.Host, o.Intent.Target)) {
-		if !le.Live() || o.Actor == ActorLease && !le.Lapsed(now) {
+	for _, le := range l.leases.machine(o.Host, o.Intent.Target) {
+		next := *le
+		switch {
+		case le.EndedBy != "" && !le.Sent && o.State == StateSending:
+			next.EndedBy = o.ID // the release that goes first decides
+		case !le.Live() || o.Actor == ActorLease && !le.Lapsed(now):
 			continue
+		default:
+			undone = undone || le.Rule != "" && !le.Lapsed(now)
+			next.End, next.Ended, next.EndedBy = end, now, o.ID
 		}
-		ended := *le
-		ended.End, ended.Ended, ended.EndedBy = end, now, o.ID
-		if err := l.save(ended, j); err != nil {
+		next.Sent = o.State == StateSending
+		next.Crossed = next.Sent && le.moving()
+		if err := l.save(next, j); err != nil {
 			return err
 		}
-		undone = undone || le.Rule != ""
 	}
 	if undone && o.Rule == "" && o.Actor != ActorLease {
 		return l.undo(o, now, j)
@@ -190,34 +170,119 @@ func (l *Ledger) endBy(o Order, now time.Time, j Journal) error {
 	return nil
 }
 
-func (l *Ledger) endedBy(o Order) []*Lease {
-	var found []*Lease
-	for _, le := range l.leases.of(o.Host, o.Intent.Target) {
-		if le.EndedBy == o.ID {
-			found = append(found, le)
+// bringBack makes the leases hold again that a release ended of which nothing came.
+func (l *Ledger) bringBack(o Order, now time.Time, j Journal) error {
+	return l.eachEndedBy(o.ID, j, func(le *Lease) {
+		le.reopen()
+		switch o.State {
+		case StateCancelled:
+			// Taken back by a person, or by a newer reason: everything is as before.
+		case StateRefused, StateHeld:
+			le.tryLater(now)
+		default:
+			le.lapse(now)
+			le.tryLater(now)
 		}
-	}
-	return found
+	})
 }
 
-// undo counts people who take back what rules did; too many of them mean that a rule is wrong.
+// putOff makes the leases wait whose release or renewal was not even admitted.
+func (l *Ledger) putOff(o Order, now time.Time, j Journal) error {
+	for _, le := range l.leases.machine(o.Host, o.Intent.Target) {
+		if !le.Live() {
+			continue
+		}
+		next := *le
+		next.Tries++
+		next.tryLater(now)
+		if err := l.save(next, j); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// renewal keeps track of an order that isolates a host anew.
+func (l *Ledger) renewal(o Order, from State, now time.Time, j Journal) error {
+	le := l.leases.renewing(o.ID)
+	switch {
+	case from == "" && o.State.End():
+		return l.putOff(o, now, j)
+	case from == "":
+		if le = lastSent(l.leases.machine(o.Host, o.Intent.Target)); le == nil {
+			return nil
+		}
+		next := *le
+		next.Renewing = o.ID
+		return l.save(next, j)
+	case from == StateSending && happened(o.State):
+		return l.renewed(o, le, now, j)
+	case o.State == StateFailed && le == nil:
+		return l.notRenewed(o, now, j)
+	case !o.State.End() || le == nil:
+		return nil
+	}
+	next := *le
+	next.Renewing = ""
+	next.Tries++
+	next.tryLater(now)
+	return l.save(next, j)
+}
+
+func (l *Ledger) renewed(o Order, le *Lease, now time.Time, j Journal) error {
+	if le == nil {
+		if slices.ContainsFunc(l.leases.machine(o.Host, o.Intent.Target), isLive) {
+			return nil
+		}
+		return l.unwanted(o, now, j)
+	}
+	next := *le
+	next.Renewing, next.Isolated, next.Tries, next.Retry = "", o.Intent.Second, 0, time.Time{}
+	if next.Isolated.IsZero() {
+		next.Isolated = now
+	}
+	next.Effect = le.Order
+	return l.save(next, j)
+}
+
+// notRenewed takes back what renewed believed of an order that KSC took and the host did not do.
+func (l *Ledger) notRenewed(o Order, now time.Time, j Journal) error {
+	if o.Intent.Second.IsZero() {
+		return nil
+	}
+	for _, le := range l.leases.machine(o.Host, o.Intent.Target) {
+		if !le.Live() || !le.Isolated.Equal(o.Intent.Second) {
+			continue
+		}
+		next := *le
+		next.Isolated = le.Since
+		next.Tries++
+		next.tryLater(now)
+		return l.save(next, j)
+	}
+	return nil
+}
+
+// undo counts hosts that people release although rules want them isolated; too many of them mean that a rule is wrong.
 func (l *Ledger) undo(o Order, now time.Time, j Journal) error {
 	if l.policy.UndoMax <= 0 {
 		return nil
 	}
-	l.undos.add(now, o.ID)
-	if err := j.AddFact(Fact{What: FactUndo, Key: hostKey(o.Host), Order: o.ID, At: now, Until: now.Add(l.policy.UndoPer)}); err != nil {
+	f := Fact{What: FactUndo, Key: hostKey(o.Host), Order: o.ID, At: l.notBefore(now), Until: now.Add(l.policy.UndoPer)}
+	l.countUndo(f)
+	if err := j.AddFact(f); err != nil {
 		return err
 	}
-	since := now.Add(-l.policy.UndoPer)
-	keep := since
-	if l.fresh.After(since) {
-		since = l.fresh
-	}
-	if n := l.undos.count(since, keep); n > l.policy.UndoMax && !l.hold.Active {
-		return l.latch(place(fmt.Sprintf("people released %d hosts within %s that rules had isolated", n, l.policy.UndoPer), l.policy.UndoAt), now, j)
+	if n := l.undos.count(now.Add(-l.policy.UndoPer)); n > l.policy.UndoMax && !l.hold.Active {
+		return l.latch(ActorUndo, place(fmt.Sprintf("people released %d hosts within %s that rules had isolated", n, l.policy.UndoPer), l.policy.UndoAt), now, j)
 	}
 	return nil
+}
+
+// countUndo counts a host once, however many releases it took.
+func (l *Ledger) countUndo(f Fact) {
+	l.undos.drop(f.Key)
+	l.undos.add(f.At, f.Key)
 }
 
 // Latch puts the bridge on hold on behalf of a guard.
@@ -225,144 +290,25 @@ func (l *Ledger) Latch(reason string, now time.Time, j Journal) error {
 	if l.hold.Active {
 		return nil
 	}
-	return l.latch(reason, now, j)
+	return l.latch(ActorGuard, reason, now, j)
 }
 
-func (l *Ledger) latch(reason string, now time.Time, j Journal) error {
-	h := Hold{Active: true, Reason: reason, Actor: ActorGuard, Since: now}
+func (l *Ledger) latch(actor, reason string, now time.Time, j Journal) error {
+	h := Hold{Active: true, Reason: reason, Actor: actor, Since: now}
 	l.hold = h
 	return j.Latch(h)
 }
 
-// ActorGuard is who latches the hold when a budget is used up.
-const ActorGuard = "guard"
-
-// renewal keeps track of an order that isolates a host anew.
-func (l *Ledger) renewal(o Order, from State, now time.Time, j Journal) error {
-	for _, le := range l.leases.of(o.Host, o.Intent.Target) {
-		if !le.Live() || le.Effect != le.Order {
-			continue
-		}
-		next := *le
-		switch {
-		case from == "" && (o.State == StateQueued || o.State == StateSending || o.State == StateHeld):
-			next.Renewing = o.ID
-			next.Tries++
-		case le.Renewing != o.ID:
-			continue
-		case o.State == StateAccepted || o.State == StateDone:
-			next.Renewing, next.Isolated = "", now
-		case o.State.End():
-			next.Renewing = ""
-		default:
-			continue
-		}
-		return l.save(next, j)
-	}
-	return nil
-}
-
-// Due returns what has to be done so that hosts stand as their leases say: one release for each machine whose last reason
-// lapsed, one renewal for each that the product would soon release by itself. Leases the product has ended
-// by then are recorded so.
-func (l *Ledger) Due(now time.Time, j Journal) ([]LeaseTask, error) {
-	var due []LeaseTask
-	seen := map[*Lease]bool{}
-	for _, le := range l.sorted() {
-		if seen[le] || !le.Live() {
-			continue
-		}
-		holds := false
-		group := l.leases.of(le.Host, le.Target)
-		for _, other := range group {
-			seen[other] = true
-			holds = holds || other.Live() && !other.Lapsed(now)
-		}
-		if !holds {
-			due = append(due, LeaseTask{Lease: *le, Release: true})
-			continue
-		}
-		task, renew, err := l.productEnd(group, now, j)
-		if err != nil {
-			return nil, err
-		}
-		if renew {
-			due = append(due, task)
-		}
-	}
-	return due, nil
-}
-
-// sorted returns the leases in a fixed order, so that the same state always leads to the same orders.
-func (l *Ledger) sorted() []*Lease {
-	all := make([]*Lease, 0, len(l.leases.byOrder))
-	for _, le := range l.leases.byOrder {
-		all = append(all, le)
-	}
-	slices.SortFunc(all, func(a, b *Lease) int {
-		if c := a.Since.Compare(b.Since); c != 0 {
-			return c
-		}
-		if a.Order < b.Order {
-			return -1
-		}
-		return 1
-	})
-	return all
-}
-
-// productEnd looks whether the product ends the isolation of a machine by itself.
-func (l *Ledger) productEnd(group []*Lease, now time.Time, j Journal) (LeaseTask, bool, error) {
-	off := l.policy.Lease.ProductOff
-	var effect *Lease
-	for _, le := range group {
-		if le.Live() && le.Effect == le.Order && le.Executor == ExecutorKSC && (effect == nil || le.Isolated.After(effect.Isolated)) {
-			effect = le
-		}
-	}
-	if off <= 0 || effect == nil {
-		return LeaseTask{}, false, nil
-	}
-	end := effect.Isolated.Add(off)
-	if !now.Before(end) {
-		return LeaseTask{}, false, l.productEnded(group, now, j)
-	}
-	margin := min(off/10, 10*time.Minute)
-	if !l.policy.Lease.Reassert || effect.Renewing != "" || now.Before(end.Add(-margin)) {
-		return LeaseTask{}, false, nil
-	}
-	// A reason that lapses before the product would let go needs no renewal.
-	for _, le := range group {
-		if le.Live() && (le.Until.IsZero() || le.Until.After(end)) {
-			return LeaseTask{Lease: *effect}, true, nil
-		}
-	}
-	return LeaseTask{}, false, nil
-}
-
-func (l *Ledger) productEnded(group []*Lease, now time.Time, j Journal) error {
-	for _, le := range slices.Clone(group) {
-		if !le.Live() {
-			continue
-		}
-		ended := *le
-		ended.End, ended.Ended = LeaseProduct, now
-		l.leases.remove(le.Order)
-		if err := j.PutLease(ended); err != nil {
-			return err
-		}
-		note := Note{What: NoteLapsed, Detail: fmt.Sprintf("%s: the product has ended the isolation of order %s by itself", le.Host, le.Effect)}
-		if err := j.Record(note); err != nil {
-			return err
-		}
-	}
-	return nil
-}
+// Who latches the hold: ActorGuard when a budget is used up, ActorUndo when people took too much back.
+const (
+	ActorGuard = "guard"
+	ActorUndo  = "guard:undo"
+)
 
 // Leases returns every lease in memory, oldest first.
 func (l *Ledger) Leases() []Lease {
 	var out []Lease
-	for _, le := range l.sorted() {
+	for _, le := range l.leases.all() {
 		out = append(out, *le)
 	}
 	return out

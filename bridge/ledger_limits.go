@@ -10,14 +10,14 @@ func (l *Ledger) chargeOf(o Order, now time.Time) (Fact, bool) {
 	if IsRelease(o.Task) {
 		return Fact{}, false
 	}
-	f := Fact{What: FactCharge, Key: hostKey(o.Host), Order: o.ID, Task: o.Task.Kind(), Source: o.Source, Rule: o.Rule, At: now}
+	f := Fact{What: FactCharge, Key: hostKey(o.Host), Order: o.ID, Task: o.Task.Kind(), Source: o.Source, Rule: o.Rule, At: l.notBefore(now)}
 	counts := false
 	for _, limit := range l.policy.Limits {
 		if !limit.Covers(f.Task) {
 			continue
 		}
 		counts = true
-		if until := now.Add(limit.Per); until.After(f.Until) {
+		if until := f.At.Add(limit.Per); until.After(f.Until) {
 			f.Until = until
 		}
 	}
@@ -69,25 +69,21 @@ func (l *Ledger) overLimit(o Order, now time.Time) Judgement {
 		}
 		most, known := l.most(limit)
 		since := now.Add(-limit.Per)
-		keep := since
-		if l.fresh.After(since) {
-			since = l.fresh
-		}
 		w := l.counter(i, limit, o.Source, o.Rule)
-		if known && w.count(since, keep) < most {
+		if known && w.count(since) < most {
 			continue
 		}
 		text := limit.text(most)
 		if !known {
 			text = limit.name() + ": nobody knows how many hosts there are (inventory.hosts), so a share of them is nothing"
-		} else if o.Rule == "" {
-			text += "; the next one may begin at " + w.oldest(since).Add(limit.Per).UTC().Format(time.RFC3339)
+		} else if first := w.oldest(since); o.Rule == "" && !first.IsZero() {
+			text += "; the next one may begin at " + first.Add(limit.Per).UTC().Format(time.RFC3339)
 		}
 		text = place(text, limit.At)
 		if o.Rule == "" {
 			return Judgement{Verdict: Verdict{StateRefused, ReasonLimit, text}}
 		}
-		return Judgement{Verdict: Verdict{StateHeld, ReasonLimit, text}, Latch: "budget used up: " + text}
+		return Judgement{Verdict: Verdict{StateHeld, ReasonLimit, text}, Latch: budgetUsed + text}
 	}
 	return Judgement{Verdict: Verdict{State: StateQueued}}
 }

@@ -117,6 +117,7 @@ func (d Deadlines) Filled() Deadlines {
 // Due returns when an order that enters its state at the given moment has to leave it; zero for ends. A held order that
 // needs no approval, and a queued one, are due at NotAfter.
 func (d Deadlines) Due(o Order, entered time.Time) time.Time {
+	d = d.Filled()
 	switch o.State {
 	case StateHeld:
 		if Approvable(o.Reason) {
@@ -137,9 +138,11 @@ func (d Deadlines) Due(o Order, entered time.Time) time.Time {
 }
 
 // Overdue returns how an order ends whose state is past its deadline: not approved means refused, not begun means
-// expired, and what may have happened is unknown.
+// expired, and what may have happened is unknown. An order that has ended stays as it is.
 func Overdue(o Order) Verdict {
 	switch {
+	case o.State.End():
+		return Verdict{o.State, o.Reason, o.Detail}
 	case o.State == StateHeld && Approvable(o.Reason):
 		return Verdict{StateRefused, ReasonApproval, "nobody approved it in time"}
 	case o.State == StateHeld, o.State == StateQueued:

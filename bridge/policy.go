@@ -1,6 +1,9 @@
 package bridge
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Limit is a budget: how many orders may begin within a span of time. Releases are never limited.
 type Limit struct {
@@ -56,12 +59,7 @@ func (h Hours) Contains(t time.Time) bool {
 }
 
 func (h Hours) on(day time.Weekday) bool {
-	for _, d := range h.Days {
-		if d == day {
-			return true
-		}
-	}
-	return len(h.Days) == 0
+	return len(h.Days) == 0 || slices.Contains(h.Days, day)
 }
 
 // LiveTasks is the budget of response tasks that KSC has not finished: KES keeps 100 and drops the oldest beyond, finished
@@ -77,10 +75,10 @@ type LiveTasks struct {
 
 // room returns how many live tasks there may be before an order of the kind waits.
 func (b LiveTasks) room(k Kind) int {
-	switch {
-	case k == KindIsolateHost:
+	switch k {
+	case KindIsolateHost:
 		return b.Hold + b.Keep
-	case k == KindOnDemandScan:
+	case KindOnDemandScan:
 		return b.Hold * 3 / 4
 	default:
 		return b.Hold

@@ -131,13 +131,15 @@ func TestSubmitNeverHangs(t *testing.T) {
 		before func(t *testing.T, h *house)
 		want   string
 	}{
-		"nothing at all":         {nil, nil, "[]"},
-		"the same id twice":      {[]bridge.Order{twice, twice}, nil, "[accepted accepted]"},
-		"refused by a guard":     {[]bridge.Order{byHand(isolate("hand", "")), byHand(kill("b", "WS-1"))}, nil, "[refused accepted]"},
-		"no task":                {[]bridge.Order{{ID: "hand", Host: "WS-1"}}, nil, "[refused]"},
-		"admitted before":        {[]bridge.Order{twice}, func(t *testing.T, h *house) { _, _ = h.pipe.Submit(t.Context(), []bridge.Order{twice}) }, "[accepted]"},
-		"held":                   {[]bridge.Order{twice}, func(_ *testing.T, h *house) { h.hold.Set(bridge.Hold{Active: true}) }, "[held]"},
-		"covered by a lease":     {[]bridge.Order{twice, byHand(isolate("b", "WS-1"))}, nil, "[accepted duplicate]"},
+		"nothing at all":     {nil, nil, "[]"},
+		"the same id twice":  {[]bridge.Order{twice, twice}, nil, "[accepted accepted]"},
+		"refused by a guard": {[]bridge.Order{byHand(isolate("hand", "")), byHand(kill("b", "WS-1"))}, nil, "[refused accepted]"},
+		"no task":            {[]bridge.Order{{ID: "hand", Host: "WS-1"}}, nil, "[refused]"},
+		"admitted before":    {[]bridge.Order{twice}, func(t *testing.T, h *house) { _, _ = h.pipe.Submit(t.Context(), []bridge.Order{twice}) }, "[accepted]"},
+		"held":               {[]bridge.Order{twice}, func(_ *testing.T, h *house) { h.hold.Set(bridge.Hold{Active: true}) }, "[held]"},
+		"covered by a lease": {[]bridge.Order{byHand(isolate("b", "WS-1"))}, func(t *testing.T, h *house) {
+			_, _ = h.pipe.Submit(t.Context(), []bridge.Order{twice})
+		}, "[duplicate]"},
 		"many for several hosts": {[]bridge.Order{twice, byHand(kill("b", "WS-2")), byHand(kill("c", "WS-1"))}, nil, "[accepted accepted accepted]"},
 	} {
 		t.Run(name, func(t *testing.T) {

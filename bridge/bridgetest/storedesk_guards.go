@@ -293,7 +293,7 @@ func deskCoversByLease(t *testing.T, d *desk) {
 		o.Rule, o.Dedupe, o.Window = "other rule", "other/ws01", time.Hour
 		return o
 	}
-	effect := d.enter(d.isolation("ws01"))
+	effect := d.turn(d.enter(d.isolation("ws01")), bridge.StateAccepted)
 	reason := d.expect(d.enter(keyed()), bridge.StateDuplicate, bridge.ReasonLease)
 	again := d.expect(d.enter(keyed()), bridge.StateDuplicate, bridge.ReasonLease)
 	if reason.Covers != effect.ID || again.Covers != effect.ID || len(d.leases()) != 3 {

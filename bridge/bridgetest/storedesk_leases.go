@@ -116,8 +116,8 @@ func deskReopensLeases(t *testing.T, d *desk) {
 
 func deskEndsFailedLease(t *testing.T, d *desk) {
 	d.open(bridge.Policy{})
-	o := d.enter(d.isolation("ws01"))
-	d.enter(d.isolation("ws01"))
+	o := d.turn(d.enter(d.isolation("ws01")), bridge.StateAccepted)
+	d.expect(d.enter(d.isolation("ws01")), bridge.StateDuplicate, bridge.ReasonLease)
 	d.turn(o, bridge.StateFailed)
 	if n := len(d.leases()); n != 0 {
 		t.Errorf("%d leases rest on an isolation that failed", n)

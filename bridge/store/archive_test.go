@@ -232,6 +232,51 @@ func TestArchiveHoldsTheOrdersAndDocumentsItTakes(t *testing.T) {
 	sound(t, s)
 }
 
+func TestArchiveLeavesADocumentThatAnotherAlertStandsFor(t *testing.T) {
+	t.Parallel()
+	c, dir := newClock(), t.TempDir()
+	s := openTest(t, Config{Now: c.now})
+	// One delivery of two alerts, whose document is stored once, with the first; the order of the second is not done.
+	var a bridge.Admission
+	for i := range 2 {
+		o := numbered(t, i)
+		o.NotAfter = c.now().Add(100 * time.Hour)
+		a.Orders = append(a.Orders, o)
+		a.Alerts = append(a.Alerts, bridge.Alert{ID: o.AlertID, Source: o.Source, Received: c.now(), Raw: []byte("both")})
+	}
+	a.Orders[0].State = bridge.StateShadow
+	out, err := s.Admit(t.Context(), a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if rep, err := s.Archive(t.Context(), c.now().Add(time.Hour), dir); err != nil || rep.Orders != 1 || rep.Records != 1 {
+		t.Fatalf("archive: %+v, %v, want the first order", rep, err)
+	}
+	got, err := s.AlertOf(t.Context(), out[1].Order.ID)
+	if string(got.Raw) != "both" || err != nil {
+		t.Errorf("the document of the order that stayed: %q, %v", got.Raw, err)
+	}
+	sound(t, s)
+}
+
+func TestKeyedChainStaysKeyedBehindItsArchive(t *testing.T) {
+	t.Parallel()
+	c := newClock()
+	s := openTest(t, Config{Now: c.now, AuditKey: keyOf([]byte(testKey))})
+	lived(t, s, c, 10)
+	rep, err := s.Archive(t.Context(), c.now(), t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	forged := AuditRecord{Seq: rep.Last + 1, Time: c.now(), What: bridge.NoteArchive, Ref: FormatAnchor(rep.Head), Prev: rep.Head.Hash}
+	forged.Hash = newSeal(nil).sum(&forged)
+	tamper(t, s, `DELETE FROM audit`, fmt.Sprintf(`INSERT INTO audit (seq, time, what, ref, hash) VALUES (%d, %d, '%s', '%s', x'%x')`,
+		forged.Seq, forged.Time.UnixNano(), forged.What, forged.Ref, forged.Hash))
+	if got, err := s.VerifyAudit(t.Context(), nil); err != nil || got.FirstBad != forged.Seq || !strings.Contains(got.Problem, "not keyed any more") {
+		t.Errorf("%+v, %v, want record %d: not keyed any more", got, err, forged.Seq)
+	}
+}
+
 func TestArchiveStopsAtWhatMustStay(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {

@@ -151,15 +151,18 @@ func (s *Store) CheckUnfinished(ctx context.Context) error {
 	return nil
 }
 
-// probeRecords is how many records at the end of the chain are looked at when a store is opened.
-const probeRecords = 64
+// How many records at the end of the chain are looked at when a store is opened: fewer by a process that lives for one order.
+const (
+	probeRecords     = 64
+	probeRecordsSend = 8
+)
 
 // probe looks whether the end of the chain holds together, so that a file that was changed or damaged there is found before
 // anything is done on its word. It takes some tenths of a millisecond, however many records there are. keyed says that the chain
 // is sealed with a key.
-func (c *conn) probe(ctx context.Context, s *seal) (keyed bool, err error) {
+func (c *conn) probe(ctx context.Context, s *seal, records int) (keyed bool, err error) {
 	var recs []AuditRecord
-	if err := c.each(ctx, selectAudit+` ORDER BY seq DESC LIMIT ?`, []driver.Value{int64(probeRecords + 1)}, func(row []driver.Value) (bool, error) {
+	if err := c.each(ctx, selectAudit+` ORDER BY seq DESC LIMIT ?`, []driver.Value{int64(records + 1)}, func(row []driver.Value) (bool, error) {
 		recs = append(recs, scanAudit(row))
 		return true, nil
 	}); err != nil {
@@ -170,7 +173,7 @@ func (c *conn) probe(ctx context.Context, s *seal) (keyed bool, err error) {
 		return false, damaged(err)
 	}
 	keyed = head.Keyed || slices.ContainsFunc(recs, func(r AuditRecord) bool { return r.Keyed })
-	if len(recs) <= probeRecords {
+	if len(recs) <= records {
 		recs = append(recs, AuditRecord{Seq: head.Anchor.Seq, Hash: head.Anchor.Hash})
 	}
 	slices.Reverse(recs)
@@ -213,7 +216,11 @@ func probeChain(recs []AuditRecord, s *seal) error {
 
 // probe refuses a store whose audit chain this writer could not go on with.
 func (w *writer) probe(ctx context.Context) error {
-	keyed, err := w.conn.probe(ctx, w.seal)
+	records := probeRecords
+	if w.store.cfg.Owner == OwnerSend {
+		records = probeRecordsSend
+	}
+	keyed, err := w.conn.probe(ctx, w.seal, records)
 	if err != nil {
 		return err
 	}

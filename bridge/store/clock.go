@@ -126,7 +126,7 @@ const (
 	// A time plus a span, within what an integer holds: ?1 is the latest, ?2 the earliest that can be moved by ?3. NULL stays NULL.
 	shiftFacts  = `UPDATE facts SET at = max(min(at, ?1), ?2) + ?3, until = max(min(until, ?1), ?2) + ?3`
 	shiftLeases = `UPDATE leases SET since = max(min(since, ?1), ?2) + ?3, until = max(min(until, ?1), ?2) + ?3,
-	isolated = max(min(isolated, ?1), ?2) + ?3 WHERE open IS NOT NULL`
+	isolated = max(min(isolated, ?1), ?2) + ?3, retry = max(min(retry, ?1), ?2) + ?3 WHERE open IS NOT NULL`
 	// The moment of the last change decides when another process may take an order over.
 	shiftOrders = `UPDATE orders SET not_after = max(min(not_after, ?1), ?2) + ?3, due = max(min(due, ?1), ?2) + ?3,
 	updated = max(min(updated, ?1), ?2) + ?3 WHERE state IN ('held', 'queued', 'sending', 'accepted', 'running')`

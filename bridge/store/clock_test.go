@@ -104,6 +104,9 @@ func furnish(t *testing.T, s *Store, m *machine) {
 	}
 	admitTest(t, s, queued)
 	moveTest(t, s, moveTest(t, s, admitTest(t, s, done)[0], bridge.StateSending), bridge.StateDone)
+	over := numbered(t, 3)
+	over.Dedupe, over.Window, over.NotAfter = over.ID, time.Second, s.now().Add(time.Hour)
+	moveTest(t, s, moveTest(t, s, admitTest(t, s, over)[0], bridge.StateSending), bridge.StateUnknown)
 	for _, active := range []bool{true, false} {
 		if err := s.SetHold(t.Context(), bridge.Hold{Active: active, Actor: "cli:x"}); err != nil {
 			t.Fatal(err)
@@ -178,7 +181,7 @@ func TestF31JumpOfTheClockMovesEveryPolicyTime(t *testing.T) {
 					}
 				} else {
 					// What has ended is history: it stays where it was.
-					for _, past := range []string{"done not_after", "done updated", "old lease until"} {
+					for _, past := range []string{"done not_after", "done updated", "unknown window", "unknown not_after", "unknown updated", "old lease until"} {
 						if want[past] == got[past] {
 							t.Errorf("restart %v: %s was moved", restart, past)
 						}
@@ -239,6 +242,29 @@ func TestF31JumpIsNotLostWithAFailedTransaction(t *testing.T) {
 	}
 	if got := spans(t, s)["lease until"]; got != want {
 		t.Errorf("the lease lasts %s, want %s", got, want)
+	}
+}
+
+func TestF31JumpIsSeenWithinAProcessWhereTheBootHasNoName(t *testing.T) {
+	t.Parallel()
+	m := newMachine()
+	m.boot = ""
+	s := openTest(t, m.config(t.TempDir()))
+	furnish(t, s, m)
+	if err := s.Note(t.Context(), bridge.Note{What: bridge.NoteStart}); err != nil {
+		t.Fatal(err)
+	}
+	want := spans(t, s)["lease until"]
+	for _, by := range []time.Duration{-24 * time.Hour, 48 * time.Hour} {
+		m.set(by)
+		for range 2 {
+			if err := s.Note(t.Context(), bridge.Note{What: bridge.NoteStart}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if got, notes := spans(t, s)["lease until"], clockNotes(t, s); got != want || len(notes) != 2 {
+		t.Errorf("the lease lasts %s after %d notes, want %s after 2", got, len(notes), want)
 	}
 }
 

@@ -3,6 +3,7 @@ package store
 import (
 	"bytes"
 	"database/sql/driver"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -64,14 +65,17 @@ func TestF29VerifyNamesTheFirstRecordThatCannotBeRead(t *testing.T) {
 		t.Fatalf("%d pages: too few", len(pages))
 	}
 	bad := bytes.Clone(whole)
+	want := int64(1)
+	for _, p := range pages[:4] {
+		want += int64(binary.BigEndian.Uint16(whole[(p-1)*4096+3:])) // cells of a leaf (sqlite.org/fileformat2.html, section 1.6)
+	}
 	at := (pages[4] - 1) * 4096
 	copy(bad[at:at+8], "\xff\xff\xff\xff\xff\xff\xff\xff") // the head of a leaf of the table
 	s := openTest(t, Config{Dir: put(t, bad)})
 	rep, err := s.VerifyAudit(t.Context(), nil)
-	if err != nil || rep.FirstBad == 0 || !strings.Contains(rep.Problem, "cannot be read") {
-		t.Fatalf("%+v, %v, want a record that cannot be read", rep, err)
+	if err != nil || rep.FirstBad != want || !strings.Contains(rep.Problem, "cannot be read") {
+		t.Fatalf("%+v, %v, want that record %d cannot be read", rep, err, want)
 	}
-	// Every record before it is good, and it is the first one of its page.
 	var n int64
 	if err := s.ExportAudit(t.Context(), 0, func(AuditRecord) error { n++; return nil }); !isCorrupt(err) || n != rep.FirstBad-1 {
 		t.Errorf("export: %d records, %v, want %d and an error", n, err, rep.FirstBad-1)
@@ -137,8 +141,8 @@ func TestF29FlippedByteAnywhereIsNoPanicAndNoLie(t *testing.T) {
 		}
 		_ = s.Close() // it may fail on such a file
 	}
-	// The rest lies in unused space of pages.
-	if found < rounds/2 {
+	// The rest lies in unused space of pages, of which a small store has more than half.
+	if found < rounds/3 {
 		t.Errorf("%d of %d flips were found", found, rounds)
 	}
 }

@@ -61,6 +61,10 @@ func (t *tx) setHold(h bridge.Hold) error {
 		if _, err := t.run(upsertSetting, settingResumed, h.Since.Format(time.RFC3339Nano)); err != nil {
 			return err
 		}
+		// What counted towards budgets until then counts no more, as in the ledger.
+		if _, err := t.run(`DELETE FROM facts WHERE what IN ('charge', 'undo')`); err != nil {
+			return err
+		}
 	}
 	t.touched, t.held, t.w.memory.hold = true, &h, &h
 	if l := t.w.memory.ledger; l != nil {

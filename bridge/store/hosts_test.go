@@ -94,6 +94,25 @@ func TestOrdersOfAHostAreFoundThroughItsLists(t *testing.T) {
 	sound(t, s)
 }
 
+func TestOrdersOfABusyHostComeOnceEach(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	buildBig(t, dir, hostBlock+100, func(int) bridge.State { return bridge.StateDone })
+	s := openTest(t, Config{Dir: dir})
+	tamper(t, s, `UPDATE orders SET host = 'busy' WHERE seq % 3 = 0`, `DELETE FROM hosts`, `DELETE FROM settings WHERE name = 'hosts'`)
+	if _, err := s.Changed(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range []bridge.OrderFilter{{Limit: maxLimit}, {Limit: 1500}, {Limit: maxLimit, State: bridge.StateDone}} {
+		want := scanHost(t, s, "busy", "")
+		f.Host = "busy"
+		got, err := s.Orders(t.Context(), f)
+		if diff := cmp.Diff(want[:min(f.Limit, len(want))], ids(got)); diff != "" || err != nil || len(want) < 2000 {
+			t.Errorf("%+v: %d orders, %v, want %d", f, len(got), err, len(want))
+		}
+	}
+}
+
 func TestSendLeavesTheListsToTheBridge(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

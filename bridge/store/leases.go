@@ -10,10 +10,9 @@ import (
 const (
 	// A changed lease goes to the end: in this order the ledger has them.
 	putLease = `INSERT OR REPLACE INTO leases (order_id, effect, host, target, executor, rule, actor, since, until, isolated, renewing, tries,
-	ended_by, end, ended, open) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)`
+	retry, ended_by, sent, crossed, end, ended, open) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)`
 	selectLease = `SELECT order_id, effect, host, target, executor, rule, actor, since, until, isolated, renewing, tries,
-	ended_by, end, ended FROM leases`
-	closeLeases = `UPDATE leases SET open = NULL WHERE open IS NOT NULL AND ended_by = ? AND end IS NOT NULL`
+	retry, ended_by, sent, crossed, end, ended FROM leases`
 )
 
 // Leases implements bridge.Desk.
@@ -44,14 +43,13 @@ func (s *Store) DueLeases(ctx context.Context) ([]bridge.LeaseTask, error) {
 
 // PutLease implements bridge.Journal.
 func (t *tx) PutLease(l bridge.Lease) error {
-	// A lease ended by a release comes back when that comes to nothing, so it stays open until it went through.
-	open := l.Live() || l.EndedBy != "" && (l.End == bridge.LeaseReleased || l.End == bridge.LeaseLapsed)
-	var mark driver.Value
-	if open {
-		mark = int64(1)
+	var open driver.Value
+	if l.Kept() {
+		open = int64(1)
 	}
-	_, err := t.run(putLease, l.Order, l.Effect, text(l.Host), text(l.Target), text(l.Executor), text(l.Rule), text(l.Actor), nanos(l.Since),
-		nanos(l.Until), nanos(l.Isolated), text(l.Renewing), number(l.Tries), text(l.EndedBy), text(l.End), nanos(l.Ended), mark)
+	_, err := t.run(putLease, l.Order, text(l.Effect), text(l.Host), text(l.Target), text(l.Executor), text(l.Rule), text(l.Actor), nanos(l.Since),
+		nanos(l.Until), nanos(l.Isolated), text(l.Renewing), number(l.Tries), nanos(l.Retry), text(l.EndedBy), flag(l.Sent), flag(l.Crossed),
+		text(l.End), nanos(l.Ended), open)
 	return err
 }
 
@@ -59,6 +57,7 @@ func scanLease(row []driver.Value) bridge.Lease {
 	return bridge.Lease{
 		Order: asText(row[0]), Effect: asText(row[1]), Host: asText(row[2]), Target: asText(row[3]), Executor: asText(row[4]), Rule: asText(row[5]),
 		Actor: asText(row[6]), Since: asTime(row[7]), Until: asTime(row[8]), Isolated: asTime(row[9]), Renewing: asText(row[10]),
-		Tries: int(asInt(row[11])), EndedBy: asText(row[12]), End: bridge.LeaseEnd(asText(row[13])), Ended: asTime(row[14]),
+		Tries: int(asInt(row[11])), Retry: asTime(row[12]), EndedBy: asText(row[13]), Sent: asInt(row[14]) != 0, Crossed: asInt(row[15]) != 0,
+		End: bridge.LeaseEnd(asText(row[16])), Ended: asTime(row[17]),
 	}
 }

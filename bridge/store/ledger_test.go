@@ -421,7 +421,6 @@ func TestStatementsOfTheLedgerUseTheirIndexes(t *testing.T) {
 	for sql, index := range map[string]string{
 		dropFacts + isDroppable:                              "facts_order",
 		selectLease + ` WHERE open IS NOT NULL ORDER BY seq`: "leases_open",
-		closeLeases: "leases_open",
 		selectLive:  "orders_dedupe",
 		selectTaken: "orders_intent",
 		selectLetter + ` WHERE retry IS NOT NULL ORDER BY seq`: "letters_retry",

@@ -55,15 +55,16 @@ type oracle struct {
 	seen     map[string]int       // how often each clause let an effect pass that it is about
 	alerts   map[string]delivered // by the digest of the document
 	consents map[string]consent
-	admitted map[string]*setup // the settings in force when an order came
-	held     bool              // a person's hold is in force
-	latched  time.Time         // when a guard latched the hold; zero = it did not
+	held     bool      // a person's hold is in force
+	latched  time.Time // when a guard latched the hold; zero = it did not
+	undone   bool      // it did because people took back too much
 	resumes  []time.Time
-	changed  time.Time // when the settings became others
+	began    []start
+	changed  int64 // the last record under other settings: budgets and damping count what came after it
 }
 
 func newOracle(p *plan) *oracle {
-	return &oracle{plan: p, seen: map[string]int{}, alerts: map[string]delivered{}, consents: map[string]consent{}, admitted: map[string]*setup{}}
+	return &oracle{plan: p, seen: map[string]int{}, alerts: map[string]delivered{}, consents: map[string]consent{}}
 }
 
 // verdicts collects what is wrong with one effect.
@@ -100,7 +101,9 @@ func (o *oracle) judge(order bridge.Order, executor string, m int) {
 	release := bridge.IsRelease(order.Task)
 	if !release {
 		o.protected(v, m, executor)
-		v.must("hold", !o.held && (o.latched.IsZero() || !now.After(o.latched)), "the bridge is on hold")
+		// What began before a budget was used up is inside it and goes on; any other hold stops it as well.
+		inside := o.latched.IsZero() || !o.undone && !e.began.Time.After(o.latched) || !now.After(o.latched)
+		v.must("hold", !o.held && inside, "the bridge is on hold")
 	}
 	o.permitted(v, e, now)
 	o.young(v, e, now)
@@ -237,7 +240,7 @@ func (o *oracle) flapped(e *effect) bool {
 	n := 0
 	for _, x := range o.effects {
 		if x.order.ID != e.order.ID && x.isolation() && x.order.Actor != bridge.ActorLease && x.machine == e.machine && !x.nothing && x.began.Seq < e.began.Seq &&
-			x.began.Time.After(e.began.Time.Add(-o.set.FlapWithin)) && x.began.Time.After(o.changed) {
+			x.began.Time.After(e.began.Time.Add(-o.set.FlapWithin)) && x.began.Seq > o.changed {
 			n++
 		}
 	}
@@ -246,10 +249,7 @@ func (o *oracle) flapped(e *effect) bool {
 
 // young looks at the deadline: the age of the alert, or of the approval.
 func (o *oracle) young(v verdicts, e *effect, now time.Time) {
-	order, set := v.order, o.admitted[v.order.ID]
-	if set == nil {
-		set = o.set
-	}
+	order, set := v.order, o.under(e.in)
 	from := order.Created
 	if order.AlertID != "" {
 		d := e.from
@@ -352,14 +352,15 @@ func (o *oracle) budgets(v verdicts) {
 	for i, l := range o.set.Limits {
 		var counted []*effect
 		for _, e := range o.effects {
-			if (l.All || e.order.Task.Kind() == l.Task) && !bridge.IsRelease(e.order.Task) && e.order.Actor != bridge.ActorLease && !e.nothing {
+			if (l.All || e.order.Task.Kind() == l.Task) && !bridge.IsRelease(e.order.Task) && e.order.Actor != bridge.ActorLease && !e.nothing &&
+				e.began.Seq > o.changed {
 				counted = append(counted, e)
 			}
 		}
 		for _, e := range counted {
-			fresh := o.changed
+			var fresh time.Time
 			for _, at := range o.resumes {
-				if !at.After(e.began.Time) && at.After(fresh) {
+				if !at.After(e.began.Time) {
 					fresh = at
 				}
 			}
@@ -401,11 +402,29 @@ func (o *oracle) repeated(v verdicts, e *effect) {
 			first, second = e, x
 		}
 		stands, err := o.store.Order(context.Background(), first.order.ID)
-		if err != nil || stands.State.CameToNothing() {
+		if err != nil || stands.State.CameToNothing() || o.turned(first, second) {
 			continue
 		}
 		v.must("dedupe", !second.in.Time.Before(first.in.Time.Add(window)), "%s did the same %s before", first.order.ID, second.in.Time.Sub(first.in.Time))
 	}
+}
+
+// turned reports whether the machine of two isolations or releases was to go the other way in between: that ends the window.
+func (o *oracle) turned(first, second *effect) bool {
+	if !first.isolation() {
+		return false
+	}
+	between, err := o.store.Audit(context.Background(), bridge.AuditFilter{After: first.in.Seq, Limit: int(second.in.Seq - first.in.Seq)})
+	if err != nil {
+		return false
+	}
+	return slices.ContainsFunc(between, func(r bridge.AuditRecord) bool {
+		if r.Task != bridge.KindIsolateHost || whoIs(r.Host) != first.machine || r.To != bridge.StateQueued && r.To != bridge.StateSending {
+			return false
+		}
+		other, err := o.store.Order(context.Background(), r.Order)
+		return err == nil && other.Task != first.order.Task
+	})
 }
 
 func alike(x, y *effect, r rule) bool {
@@ -427,21 +446,38 @@ func (o *oracle) failf(format string, args ...any) {
 	o.problems = append(o.problems, fmt.Sprintf(format, args...))
 }
 
-// starts takes note of a process that begins. Budgets and damping count for what other settings did not count only from then on.
-func (o *oracle) starts(s *setup, st *store.Store) {
+// start is a process that began: its settings hold for what stands in the audit chain behind its place.
+type start struct {
+	set *setup
+	seq int64
+}
+
+// starts takes note of a process that begins.
+func (o *oracle) starts(s *setup, st *store.Store, seq int64) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.set != nil && o.set != s {
-		o.changed = time.Now()
+	if o.set != s {
+		o.changed = seq
 	}
-	o.set, o.store = s, st
+	o.set, o.store, o.began = s, st, append(o.began, start{s, seq})
+}
+
+// under returns the settings that were in force when a record was written.
+func (o *oracle) under(r bridge.AuditRecord) *setup {
+	set := o.set
+	for _, s := range slices.Backward(o.began) {
+		if set = s.set; s.seq < r.Seq {
+			break
+		}
+	}
+	return set
 }
 
 // latch takes note of a hold of the guards. Orders that begin at the same instant may have passed before it.
-func (o *oracle) latch(at time.Time) {
+func (o *oracle) latch(at time.Time, undone bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.latched = at
+	o.latched, o.undone = at, undone
 }
 
 // press takes note of a hold or resume by a person, at a moment when nothing else happens.
@@ -466,13 +502,11 @@ func (o *oracle) delivered(document []byte, d delivered) {
 	}
 }
 
-// consent takes note of what a person is about to agree to, or takes it back.
-func (o *oracle) consent(order bridge.Order, who string, yes bool) {
+// agreed takes note of what a person approved.
+func (o *oracle) agreed(order bridge.Order, who string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if delete(o.consents, order.ID); yes {
-		o.consents[order.ID] = consent{order, who, time.Now(), o.set}
-	}
+	o.consents[order.ID] = consent{order, who, time.Now(), o.set}
 }
 
 // count takes note of how an order ended, for the figures.

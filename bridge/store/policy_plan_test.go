@@ -307,12 +307,12 @@ func drawSetup(t *rapid.T) setup {
 }
 
 func drawHost(t *rapid.T) string {
-	if one(t, "odd host", 12) {
+	if one(t, "odd host", 20) {
 		return drawFrom(t, "host", "", "*", "localhost", "dc\u043e1", "ws-1.corp.local,dc01", "$(id)", strings.Repeat("a", 300), "dc01\u0000", "host:dc01", "group:x", "10.0.5.1.")
 	}
 	m := machines()[drawFrom(t, "machine", 0, 0, 0, 1, 1, 2, 3, ownMachine, ownMachine, 5)]
 	name := drawFrom(t, "name", m.names()...)
-	return spellings(name)[drawFrom(t, "spelling", 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 2, 2, 3, 4, 5, 6, 7, 8)]
+	return spellings(name)[drawFrom(t, "spelling", append(make([]int, 20), 1, 1, 2, 2, 3, 4, 5, 6, 7, 8)...)]
 }
 
 // theme is what the steps and rules of one plan are mostly about: without it they would seldom meet.
@@ -333,14 +333,16 @@ func drawTheme(t *rapid.T) theme {
 		th.hosts = append(th.hosts, drawHost(t))
 	}
 	th.whats = []string{"alert", "alert", "alert", "wait", "hand", "approve", "again", "hold", "resume", "keeper", "release", "restart", "reject", "cancel"}
-	th.story = drawFrom(t, "story", "all", "approvals", "releases", "alerts")
+	th.story = drawFrom(t, "story", "all", "approvals", "releases", "alerts", "turns", "numbers")
 	switch th.story {
 	case "approvals":
 		th.whats = []string{"alert", "alert", "approve", "approve", "approve", "hand", "wait", "keeper", "restart"}
 	case "releases":
 		th.whats = []string{"alert", "alert", "release", "release", "wait", "keeper", "hold", "resume"}
-	case "alerts":
+	case "alerts", "numbers":
 		th.whats = []string{"alert", "alert", "alert", "alert", "wait", "resume"}
+	case "turns":
+		th.words, th.whats = []string{"isolate", "short"}, []string{"alert", "alert", "release", "release", "wait", "approve"}
 	}
 	return th
 }
@@ -354,22 +356,28 @@ func (th theme) host(t *rapid.T) string {
 
 func drawAlert(t *rapid.T, th theme) alert {
 	a := alert{
-		Source: drawFrom(t, "source", "bus", "bus", "bus", "hook", "legacy"), ID: drawFrom(t, "id", "new", "new", "new", "new", "same", ""),
+		Source: drawFrom(t, "source", "bus", "bus", "bus", "bus", "bus", "hook", "hook", "legacy"), ID: drawFrom(t, "id", "new", "new", "new", "new", "same", ""),
 		Level: drawFrom(t, "level", "HIGH", "HIGH", "CRITICAL", "LOW", ""), Host: th.host(t),
-		Age: drawFrom(t, "age", 0, 0, 0, time.Second, 30*time.Second, 5*time.Minute, 14*time.Minute+50*time.Second, 2*time.Hour, -time.Minute, -time.Hour, noTime),
+		Age: drawFrom(t, "age", 0, 0, 0, 0, 0, 0, 0, 0, 0, time.Second, 30*time.Second, 5*time.Minute, 14*time.Minute+50*time.Second, 2*time.Hour, -time.Minute, -time.Hour, noTime),
 	}
-	if !one(t, "no process", 4) {
+	if !one(t, "no process", 12) {
 		a.PID, a.Start = 100+pick(t, "pid", 6), drawFrom(t, "start", 0, 7)
-		a.Image = drawFrom(t, "image", `C:\Users\u\evil.exe`, `C:\Users\u\evil.exe`, `C:\Users\u\evil.exe`, "/tmp/evil", "/tmp/evil", "/opt/x/klnagent", `C:\Tools\KLNAGENT.EXE`, `D:\backup7.exe`, `c:\agent\x.exe`, "/opt/agent/bin/helper",
+		a.Image = drawFrom(t, "plain image", `C:\Users\u\evil.exe`, "/tmp/evil")
+	}
+	if a.PID > 0 && one(t, "odd image", 3) {
+		a.Image = drawFrom(t, "image", "/opt/x/klnagent", `C:\Tools\KLNAGENT.EXE`, `D:\backup7.exe`, `c:\agent\x.exe`, "/opt/agent/bin/helper",
 			`C:\Windows\System32\lsass.exe`, `C:\PROGRA~1\Kaspersky Lab\avp.exe`, "/usr/sbin/sshd", "/OPT/AGENT/x", `C:\Users\..\Agent\x.exe`, "evil\u202eexe", "")
 	}
-	if !one(t, "no file", 4) {
-		a.File = drawFrom(t, "file", `C:\Users\u\evil.exe`, `C:\Users\u\evil.exe`, `C:\Users\u\evil.exe`, "/tmp/evil", "/tmp/evil", "/tmp/evil", "/srv/secret/a", "/srv//secret/./a", "/srv/secret", "/srv/secrets/a", "/srv/a", `C:\Secret\a.exe`, "c:/secret/b/c.exe",
+	if !one(t, "no file", 12) {
+		a.File = drawFrom(t, "plain file", `C:\Users\u\evil.exe`, "/tmp/evil", "/srv/a")
+	}
+	if one(t, "odd file", 3) {
+		a.File = drawFrom(t, "file", "/srv/secret/a", "/srv//secret/./a", "/srv/secret", "/srv/secrets/a", "/srv/a", `C:\Secret\a.exe`, "c:/secret/b/c.exe",
 			`C:\SECRET\\a.exe`, `\\?\C:\Secret\a.exe`, `C:\Secret\a.exe:x`, `C:\Temp\..\Secret\a.exe`, `C:\Secret \a.exe`, `E:\Vault\x.db`, `E:\Vault\b\x.db`, "/home/u/id.key",
 			`C:\Users\u\id.KEY`, "/opt/db/data.bin", "/opt/db/x/data.bin", `d:\keep\ME.TXT`, `C:\WINDOWS\system32\drivers\x.sys`, "/usr/bin/ls", "/etc/shadow", `C:\PROGRA~1\Kaspersky Lab\avp.exe`,
 			"/Secret/a.exe", "/tmp/\u202egpj.exe", "%TEMP%\\x", "x", "/etc/../srv/secret/a", "/tmp/a\u0000b", "/"+strings.Repeat("d/", 3000)+"x")
 	}
-	a.User = drawFrom(t, "user", "", "alice", "bob", "ws-2", "dc01", "bridge")
+	a.User = drawFrom(t, "user", "alice", "", "bob", "ws-2", "dc01", "bridge")
 	a.IP = drawFrom(t, "ip", "203.0.113.99", "", "203.0.113.99", "203.0.113.5", "::ffff:203.0.113.5", "169.254.169.254", "10.0.5.10", "2001:db8::1")
 	a.Title = drawFrom(t, "title", "", "", "x", "\x1b[2J", "${host}", "'; DROP TABLE orders; --", "broken")
 	return a
@@ -399,7 +407,7 @@ func drawStep(t *rapid.T, th theme) step {
 		if s.What == "release" {
 			s.What, s.Task = "hand", "release"
 		}
-		s.Via = drawFrom(t, "via", bridge.ViaAuto, bridge.ViaAuto, bridge.ViaKSC, bridge.ViaLocal)
+		s.Via = drawFrom(t, "via", bridge.ViaAuto, bridge.ViaAuto, bridge.ViaAuto, bridge.ViaAuto, bridge.ViaKSC, bridge.ViaLocal)
 	case "approve", "reject", "cancel", "again":
 		s.N, s.Bad, s.Who = drawFrom(t, "which", 0, 0, 0, 1, 2, 3), one(t, "bad", 4), who()
 	case "wait":
@@ -410,20 +418,40 @@ func drawStep(t *rapid.T, th theme) step {
 	return s
 }
 
+// tell bends settings and rules so that the story gets to its point.
+func (p *plan) tell(t *rapid.T, story string) {
+	first := &p.First
+	switch story {
+	case "approvals":
+		if rapid.Bool().Draw(t, "everything waits") {
+			first.Ceiling, p.Other.Ceiling = bridge.ModeApprove, bridge.ModeApprove
+		}
+		if rapid.Bool().Draw(t, "for two people") {
+			first.FourEyes, first.Approve = true, bridge.Kinds()
+		}
+	case "alerts":
+		if len(first.Limits) == 0 {
+			first.Limits = []bridge.Limit{{All: true, Max: 1 + pick(t, "at most", 2), Per: 10 * time.Minute}}
+		}
+	case "turns":
+		first.FlapMax, first.FlapWithin, p.Rules[0].Window, p.Rules[0].ByUser = 1+pick(t, "turns", 2), 10*time.Minute, "0s", false
+	case "numbers":
+		p.Rules[0].Count, p.Rules[0].Within = 2, 5*time.Minute
+	}
+}
+
 func drawPlan(t *rapid.T) plan {
 	th := drawTheme(t)
 	p := plan{
 		First: drawSetup(t), Other: drawSetup(t), Window: drawFrom(t, "dedupe", 10*time.Minute, -1), InFlight: 1 + pick(t, "in flight", 2),
 	}
 	p.Steps = rapid.SliceOfN(rapid.Custom(func(t *rapid.T) step { return drawStep(t, th) }), 1, 14).Draw(t, "steps")
-	if th.story == "approvals" && rapid.Bool().Draw(t, "everything waits") {
-		p.First.Ceiling, p.Other.Ceiling = bridge.ModeApprove, bridge.ModeApprove
-	}
 	p.Rules = rapid.SliceOfN(rapid.Custom(func(t *rapid.T) rule { return drawRule(t, th.words) }), 1, 3).Draw(t, "rules")
 	for i := range p.Rules {
 		p.Rules[i].Name = fmt.Sprint("r", i)
 	}
-	if one(t, "hook is bound", 2) {
+	p.tell(t, th.story)
+	if one(t, "hook is bound", 3) {
 		p.HookTasks = append([]bridge.Kind{}, some(t, "hook may", 2, bridge.KindIsolateHost, bridge.KindTerminateProcess)...)
 	}
 	if rapid.Bool().Draw(t, "trouble") {

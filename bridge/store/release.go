@@ -24,10 +24,7 @@ func (t *tx) released(r *orderRow) error {
 			return nil // a reason that lapsed takes nothing from another
 		}
 		return t.cancelWaiting(r)
-	case bridge.StateAccepted, bridge.StateRunning, bridge.StateDone:
-		_, err := t.run(closeLeases, r.order.ID)
-		return err
-	case bridge.StateRefused, bridge.StateDuplicate, bridge.StateShadow, bridge.StateHeld, bridge.StateFailed, bridge.StateExpired,
+	case bridge.StateAccepted, bridge.StateRunning, bridge.StateDone, bridge.StateRefused, bridge.StateDuplicate, bridge.StateShadow, bridge.StateHeld, bridge.StateFailed, bridge.StateExpired,
 		bridge.StateCancelled, bridge.StateUnknown:
 		return nil
 	default:

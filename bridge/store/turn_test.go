@@ -34,6 +34,10 @@ func TestReleasedHostIsIsolatedAgainInsideTheWindowOfTheFirstIsolation(t *testin
 	if first.State != bridge.StateSending {
 		t.Fatalf("first isolation is %s", first.State)
 	}
+	first.State = bridge.StateAccepted
+	if _, err := st.Move(t.Context(), first, bridge.StateSending); err != nil {
+		t.Fatal(err)
+	}
 	if o := admit("o2", "k1", bridge.IsolationOn, ""); o.State != bridge.StateDuplicate || o.Reason != bridge.ReasonLease {
 		t.Fatalf("second isolation is %s/%s, want duplicate/lease", o.State, o.Reason)
 	}

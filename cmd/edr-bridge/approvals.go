@@ -253,11 +253,11 @@ were different from what was looked at, the digest would be too. On a terminal i
 
 // askApproval shows the order on a terminal and returns its digest when the person agrees.
 func (a *app) askApproval(o bridge.Order) (string, error) {
-	if a.noInput || !isTerminal(a.std.in) {
-		return "", usagef("--digest is required: `edr-bridge approvals show %s` prints it", o.ID)
-	}
 	if o.Task == nil {
 		return "", fail(exitRefused, "order.unreadable", errors.New("the task of this order cannot be read: it can only be rejected"), "")
+	}
+	if a.noInput || !isTerminal(a.std.in) {
+		return "", usagef("--digest is required: `edr-bridge approvals show %s` prints it", o.ID)
 	}
 	view, err := viewApproval(o)
 	if err != nil {

@@ -55,7 +55,7 @@ func (w *wiring) storeConfig(ctx context.Context, owner string) (store.Config, e
 		OnHold: func(h bridge.Hold) {
 			w.hold.Set(h)
 			level := slog.LevelWarn
-			if h.Active && h.Actor == bridge.ActorGuard {
+			if h.Active && (h.Actor == bridge.ActorGuard || h.Actor == bridge.ActorUndo) {
 				level = slog.LevelError // nobody asked for it: orders wait until somebody looks
 			}
 			w.log.Log(ctx, level, "hold changed", "hold", h.Active, "reason", h.Reason, "actor", h.Actor)

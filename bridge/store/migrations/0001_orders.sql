@@ -102,7 +102,7 @@ CREATE TABLE audit (
 CREATE TABLE leases (
   seq      INTEGER PRIMARY KEY, -- in the order of their last change
   order_id TEXT NOT NULL,
-  effect   TEXT NOT NULL,       -- id of the order that isolates the host
+  effect   TEXT,                -- id of the order that isolates the host; NULL = nobody knows
   host     TEXT,
   target   TEXT,
   executor TEXT,
@@ -113,7 +113,10 @@ CREATE TABLE leases (
   isolated INTEGER,
   renewing TEXT,
   tries    INTEGER,
+  retry    INTEGER,
   ended_by TEXT,
+  sent     INTEGER,             -- 1 = the release that ended it has begun
+  crossed  INTEGER,             -- 1 = and the isolation was being sent then
   end      TEXT,                -- NULL = it holds
   ended    INTEGER,
   open     INTEGER              -- 1 = it holds, or the release that ended it has not gone through; else NULL
