@@ -126,7 +126,7 @@ func (s *stage) settings(name, source, rest, rules string) (string, error) {
 }
 
 func (s *stage) kscSettings(inFlight int) string {
-	return fmt.Sprintf("ksc: {address: %q, ca: klserver.cer, user: lab, in_flight: %d}\nlocal: {enabled: false, state: state}", s.ksc.Addr(), inFlight)
+	return fmt.Sprintf("ksc: {address: %q, ca: klserver.cer, user: lab, in_flight: %d, tasks: {hold: 100000, per: host}}\nlimits: []\nlocal: {enabled: false, state: state}", s.ksc.Addr(), inFlight)
 }
 
 // contender is a running program.

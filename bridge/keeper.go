@@ -41,6 +41,9 @@ type Keeper struct {
 	looked bool
 	seen   uint64 // the last Changed
 
+	// By chase.
+	followed int64 // place of the last order that was asked about
+
 	// By tend.
 	asked   map[string]time.Time // orders of leases, and when they were admitted
 	line    []Order              // queued, and not yet handed to the pipeline for want of room

@@ -23,38 +23,60 @@ func (k *Keeper) chase(ctx context.Context) {
 	}
 }
 
-// follow asks what became of accepted orders.
+// followPage is how many orders are asked about in one turn: an accepted order that KSC never makes a task of is asked about until its
+// deadline, and thousands of them must not keep KSC busy.
+const followPage = 200
+
+// follow asks what became of the next accepted orders, oldest first and from the beginning again after the last.
 func (k *Keeper) follow(ctx context.Context) {
 	if k.cfg.Follower == nil {
 		return
 	}
-	k.walk(ctx, keeperPage, k.cfg.Cabinet.Accepted, func(orders []Order) bool {
-		orders = slices.DeleteFunc(orders, func(o Order) bool { return o.Executor != ExecutorKSC })
-		if len(orders) == 0 {
-			return true
+	began := k.followed
+	for {
+		orders, next, err := k.cfg.Cabinet.Accepted(ctx, Page{After: k.followed, Limit: followPage})
+		if err != nil {
+			k.warn(ctx, "orders cannot be listed", err)
+			return
 		}
-		byID := make(map[string]Order, len(orders))
-		for _, o := range orders {
+		k.followed = next.After
+		if len(orders) > 0 {
+			k.followThese(ctx, orders)
+			return
+		}
+		k.followed = 0
+		if began == 0 {
+			return
+		}
+		began = 0
+	}
+}
+
+func (k *Keeper) followThese(ctx context.Context, orders []Order) {
+	orders = slices.DeleteFunc(orders, func(o Order) bool { return o.Executor != ExecutorKSC })
+	if len(orders) == 0 {
+		return
+	}
+	byID := make(map[string]Order, len(orders))
+	for _, o := range orders {
+		byID[o.ID] = o
+	}
+	progress, err := k.cfg.Follower.Follow(ctx, orders)
+	if err != nil {
+		k.warn(ctx, "accepted orders cannot be followed", err)
+	}
+	CrashPoint(CrashFollowed)
+	for _, p := range progress {
+		o, ours := byID[p.OrderID]
+		if !ours || !p.onward(o.State) {
+			continue
+		}
+		from := o.State
+		o.State, o.Detail = p.State, p.Detail
+		if k.move(ctx, o, from) {
 			byID[o.ID] = o
 		}
-		progress, err := k.cfg.Follower.Follow(ctx, orders)
-		if err != nil {
-			k.warn(ctx, "accepted orders cannot be followed", err)
-		}
-		CrashPoint(CrashFollowed)
-		for _, p := range progress {
-			o, ours := byID[p.OrderID]
-			if !ours || !p.onward(o.State) {
-				continue
-			}
-			from := o.State
-			o.State, o.Detail = p.State, p.Detail
-			if k.move(ctx, o, from) {
-				byID[o.ID] = o
-			}
-		}
-		return true
-	})
+	}
 }
 
 // onward reports whether the progress leads an order on from its state.

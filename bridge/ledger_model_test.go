@@ -21,6 +21,7 @@ type reason struct {
 	until  time.Time // zero = for ever
 	sure   bool      // KSC took the isolation it rests on
 	effect string    // that isolation
+	doubt  bool      // a release by another name may have ended it, or not
 }
 
 func (r reason) live(now time.Time) bool { return r.until.IsZero() || now.Before(r.until) }
@@ -182,7 +183,7 @@ func (w *leaseWorld) pass(d time.Duration) {
 // wanted returns a reason that is alive, or nothing.
 func (w *leaseWorld) wanted(machine string) string {
 	for id, r := range w.reasons[machine] {
-		if r.live(w.now) {
+		if r.live(w.now) && !r.doubt {
 			return id
 		}
 	}
@@ -253,7 +254,10 @@ func (w *leaseWorld) believeRelease(o bridge.Order, from bridge.State, m string)
 			clear(w.reasons[m])
 		}
 	case o.State == bridge.StateCancelled || o.State == bridge.StateRefused:
-		maps.Copy(w.reasons[m], w.taken[o.ID])
+		for id, r := range w.taken[o.ID] {
+			r.doubt = r.doubt || !w.began[o.ID] && !strings.EqualFold(o.Host, w.orders[id].Host)
+			w.reasons[m][id] = r
+		}
 		delete(w.taken, o.ID)
 	case o.State == bridge.StateAccepted:
 		delete(w.taken, o.ID)
@@ -493,7 +497,7 @@ func (w *leaseWorld) settled() {
 		permanent, sure := false, false
 		for _, r := range w.reasons[m] {
 			permanent = permanent || r.live(w.now)
-			sure = sure || r.live(w.now) && r.sure
+			sure = sure || r.live(w.now) && r.sure && !r.doubt
 		}
 		if !permanent && w.isolated(m) && !w.vague[m] {
 			w.failf("nothing wants machine %s isolated, and it is for ever: %v", m, w.effects[m])

@@ -144,7 +144,8 @@ func (o *oracle) audited(v verdicts, executor string, m int) *effect {
 	digest := sha256.Sum256(payload)
 	last := records[len(records)-1]
 	v.must("audit", last.To == bridge.StateSending && bytes.Equal(last.Payload, digest[:]), "the last record says %q", last.To)
-	v.must("executor", v.order.Executor == executor && m >= 0 && (executor == bridge.ExecutorKSC || m == ownMachine), "it went to machine %d through %s", m, executor)
+	meant := whoIs(v.order.Host)
+	v.must("executor", v.order.Executor == executor && m == meant && (executor == bridge.ExecutorKSC || m == ownMachine), "it went to machine %d through %s, meant is %d", m, executor, meant)
 	return &effect{order: v.order, machine: m, began: last, in: records[0], from: o.alerts[string(records[0].Alert)]}
 }
 

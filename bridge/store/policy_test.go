@@ -51,7 +51,7 @@ type stage struct {
 }
 
 // openStage opens a stage; it closes with the test. Nothing of the stage but its channels may be touched from outside.
-func openStage(t *testing.T) stage {
+func openStage(t *testing.T, play func(h *house)) stage {
 	t.Helper()
 	s := stage{make(chan plan), make(chan outcome)}
 	dir := quickDir(t)
@@ -71,11 +71,7 @@ func openStage(t *testing.T) stage {
 				const week = 7 * 24 * time.Hour
 				time.Sleep(time.Until(first.Add((max(0, time.Since(first))/week + 1) * week)))
 				h := openPolicyHouse(t, dir, st, &p)
-				for _, what := range p.Steps {
-					h.play(what)
-				}
-				h.keep()
-				synctest.Wait()
+				play(h)
 				h.check()
 				h.end()
 				st = h.store
@@ -91,14 +87,27 @@ func openStage(t *testing.T) stage {
 	return s
 }
 
-// play returns what became of the plan.
-func (s stage) play(t *rapid.T, p plan) outcome {
+// show has the plan played and returns its figures. The check fails with the plan and what went wrong.
+func (s stage) show(t *rapid.T, p plan) map[string]int {
 	s.plans <- p
 	out, ok := <-s.outcomes
-	if !ok {
+	switch {
+	case !ok:
 		t.Fatal("the stage broke down")
+	case len(out.problems) > 0:
+		// The text changes from run to run, which a message of Fatal may not.
+		t.Logf("%s\n%s", p, strings.Join(out.problems, "\n"))
+		t.FailNow()
 	}
-	return out
+	return out.seen
+}
+
+// playHistory plays the steps of the plan and lets the keeper clear up behind them.
+func (h *house) playHistory() {
+	for _, s := range h.plan.Steps {
+		h.play(s)
+	}
+	h.play(step{What: "keeper"})
 }
 
 // TestNothingGetsPastThePolicy is promise P5: no alert, rule set and history lets an order through to a protected target, over a
@@ -112,20 +121,14 @@ func TestNothingGetsPastThePolicy(t *testing.T) {
 		for shard := range policyShards / policyShare {
 			t.Run(fmt.Sprint(shard), func(t *testing.T) {
 				t.Parallel()
-				s := openStage(t)
+				s := openStage(t, (*house).playHistory)
 				rapid.Check(t, func(rt *rapid.T) {
-					p := rapid.Custom(drawPlan).Draw(rt, "plan")
-					out := s.play(rt, p)
+					seen := s.show(rt, rapid.Custom(drawPlan).Draw(rt, "plan"))
 					cases.Add(1)
 					mu.Lock()
-					for word, n := range out.seen {
+					defer mu.Unlock()
+					for word, n := range seen {
 						total[word] += n
-					}
-					mu.Unlock()
-					if len(out.problems) > 0 {
-						// The text changes from run to run, which a message of Fatal may not.
-						rt.Logf("%s\n%s", p, strings.Join(out.problems, "\n"))
-						rt.FailNow()
 					}
 				})
 			})
