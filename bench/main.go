@@ -51,6 +51,9 @@ func measureAll(ctx context.Context, only string) error {
 		{"stream", s.measureStream},
 		{"slow-ksc", s.measureSlowKSC},
 		{"latency", s.measureLatency},
+		{"admission", s.measureAdmission},
+		{"old", s.measureOld},
+		{"recovery", s.measureRecovery},
 	} {
 		if !strings.Contains(m.name, only) {
 			continue

@@ -28,7 +28,7 @@ func drawTurns(t *rapid.T) plan {
 			{Name: "off", Mode: "enforce", Match: "{level: MEDIUM}", Do: []string{"release"}},
 		},
 	}
-	hosts := []string{"ws-1.corp.local", "ws-1.corp.local", "WS-1", "ws-2.corp.local"}
+	hosts := []string{"ws-1.corp.local", "ws-1.corp.local", "WS-1.corp.local", "ws-2.corp.local"}
 	p.Steps = rapid.SliceOfN(rapid.Custom(func(t *rapid.T) step {
 		s := step{What: drawFrom(t, "what", "alert", "alert", "alert", "release", "release", "wait", "wait", "keeper", "hold", "resume", "restart", "again")}
 		switch s.What {
@@ -72,15 +72,16 @@ func (h *house) wanted(m int) (isolated, sure bool) {
 	const soon = time.Minute
 	var reasons []time.Time // when they lapse; zero = never
 	for _, o := range slices.Backward(orders) {
-		if whoIs(o.Host) != m || o.Actor == bridge.ActorLease {
+		if whoIs(o.Host) != m {
 			continue
 		}
 		taken := o.State == bridge.StateAccepted || o.State == bridge.StateRunning || o.State == bridge.StateDone
 		switch {
 		case !o.State.End() && !taken, o.State == bridge.StateUnknown:
 			return false, false
-		case bridge.IsRelease(o.Task) && taken:
-			reasons = nil
+		case o.Actor == bridge.ActorLease:
+		case bridge.IsRelease(o.Task) && (taken || o.State == bridge.StateFailed || o.State == bridge.StateExpired):
+			reasons = nil // one that failed is tried again by the lease, until it goes through
 		case bridge.IsIsolation(o.Task) && (taken || o.State == bridge.StateDuplicate && o.Reason == bridge.ReasonLease):
 			var until time.Time
 			if o.For > 0 {
@@ -140,7 +141,7 @@ func (h *house) playTurns() {
 		h.play(s)
 	}
 	h.play(step{What: "resume"})
-	h.tend(12 * time.Minute)
+	h.tend(25 * time.Minute)
 	h.oracle.seen["compared"] += h.stand("settled")
 	h.tend(50 * time.Minute)
 	h.oracle.seen["compared"] += h.stand("lapsed")
