@@ -107,7 +107,7 @@ func (s *stage) measureAdmission(ctx context.Context) ([]row, error) {
 
 // syncs appends records of the usual size to a file, each with a sync.
 func syncs(path string, into *sample) error {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600) //nolint:gosec // a file of the stage
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		return err
 	}

@@ -369,3 +369,15 @@ func (h *house) check() {
 		}
 	}
 }
+
+// trail shows the audit records, a line each.
+func (h *house) trail() (lines []string) {
+	records, err := h.store.Audit(context.Background(), bridge.AuditFilter{Limit: 10_000})
+	if err != nil {
+		return []string{err.Error()}
+	}
+	for _, r := range records {
+		lines = append(lines, fmt.Sprintf("%s %4d %s %s %s %s %s→%s %s %s %s %s", r.Time.Format("Mon 15:04:05"), r.Seq, r.What, r.Order, r.Task, r.Host, r.From, r.To, r.Reason, r.Rule, r.Actor, r.Detail))
+	}
+	return lines
+}

@@ -48,12 +48,13 @@ type outcome struct {
 type stage struct {
 	plans    chan plan
 	outcomes chan outcome
+	first    string // what went wrong first
 }
 
 // openStage opens a stage; it closes with the test. Nothing of the stage but its channels may be touched from outside.
-func openStage(t *testing.T, play func(h *house)) stage {
+func openStage(t *testing.T, play func(h *house)) *stage {
 	t.Helper()
-	s := stage{make(chan plan), make(chan outcome)}
+	s := &stage{plans: make(chan plan), outcomes: make(chan outcome)}
 	dir := quickDir(t)
 	var bubble sync.WaitGroup
 	bubble.Go(func() {
@@ -76,27 +77,39 @@ func openStage(t *testing.T, play func(h *house)) stage {
 				h.end()
 				st = h.store
 				h.oracle.seen["effects"] = len(h.oracle.effects)
-				s.outcomes <- outcome{append(h.failed, h.oracle.problems...), h.oracle.seen}
+				out := outcome{append(h.failed, h.oracle.problems...), h.oracle.seen}
+				if len(out.problems) > 0 {
+					out.problems = append(out.problems, h.trail()...)
+				}
+				s.outcomes <- out
 			}
 		})
 	})
 	t.Cleanup(func() {
 		close(s.plans)
 		bubble.Wait()
+		if t.Failed() {
+			// Where goroutines meet, a plan may fail only once, and rapid shows nothing then.
+			t.Logf("the first failure: %s", s.first)
+		}
 	})
 	return s
 }
 
 // show has the plan played and returns its figures. The check fails with the plan and what went wrong.
-func (s stage) show(t *rapid.T, p plan) map[string]int {
+func (s *stage) show(t *rapid.T, p plan) map[string]int {
 	s.plans <- p
 	out, ok := <-s.outcomes
 	switch {
 	case !ok:
 		t.Fatal("the stage broke down")
 	case len(out.problems) > 0:
+		text := p.String() + "\n" + strings.Join(out.problems, "\n")
+		if s.first == "" {
+			s.first = text
+		}
 		// The text changes from run to run, which a message of Fatal may not.
-		t.Logf("%s\n%s", p, strings.Join(out.problems, "\n"))
+		t.Log(text)
 		t.FailNow()
 	}
 	return out.seen

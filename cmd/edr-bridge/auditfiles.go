@@ -53,7 +53,7 @@ the store: audit verify --file. ocsf holds one OCSF remediation event for each o
 			defer done()
 			out := bufio.NewWriter(a.std.out)
 			err = exportAudit(cmd.Context(), d, after, func(r bridge.AuditRecord) error {
-				line, err := exportLine(format, r)
+				line, err := exportLine(cmd.Context(), d, format, r)
 				if err != nil || line == nil {
 					return err
 				}
@@ -89,13 +89,17 @@ func exportAudit(ctx context.Context, d bridge.Desk, after int64, each func(brid
 }
 
 // exportLine is nil for a record that the format has no event for.
-func exportLine(format string, r bridge.AuditRecord) ([]byte, error) {
+func exportLine(ctx context.Context, d bridge.Desk, format string, r bridge.AuditRecord) ([]byte, error) {
 	if format == formatJSONL {
 		return store.EncodeRecord(r)
 	}
 	event, ok := ocsf.Event(r, version())
 	if !ok {
 		return nil, nil
+	}
+	// The record alone does not tell file, process, or whether an isolation begins; an order that is archived by now stays untold.
+	if o, err := d.Order(ctx, r.Order); err == nil {
+		event, _ = ocsf.EventOf(r, o, version())
 	}
 	return json.Marshal(event)
 }

@@ -74,6 +74,9 @@ func (w *wiring) serve(ctx context.Context, watch func(bridge.Store) bridge.Stor
 			w.log.Warn("lock was not released", "err", err)
 		}
 	})
+	if err := st.CheckUnfinished(ctx); err != nil {
+		return damagedState(err)
+	}
 	if err := w.openMeter(); err != nil {
 		return err
 	}
