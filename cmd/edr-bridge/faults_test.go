@@ -35,6 +35,10 @@ func faults() []fault {
 		{"F10", "the answer to a read is lost", "the entries are found again among the pending ones", nil},
 		{"F11", "an acknowledgement is lost", "acknowledged later, and not carried out again", nil},
 		{"F12", "a replica dies or freezes with alerts in hand", "another one takes them over, once", nil},
+		{"F13", "a replica is stopped, and comes back after another took over", "it does not deliver what was taken from it", []string{
+			"TestF12AFrozenReplicaDoesNotDeliverWhatWasTakenFromIt",
+		}},
+		{"F14", "two replicas take over at once", "each alert is delivered once", []string{"TestF12EntriesOfADeadReplicaAreClaimedAndDeliveredOnce"}},
 		{"F15", "several alerts about one host, or a release while isolations wait", "orders begin in the order of their alerts; the newest intent wins", []string{
 			"TestOrdersOfOneHostRunInTheOrderTheirAlertsCame", "TestReleaseOvertakesAnIsolationThatWaitsForKSC",
 			"TestIsolationCommittedAfterItsReleaseIsNotSent", "run-hold.txtar",
