@@ -539,7 +539,8 @@ func TestPeopleWhoTakeBackTooMuchLatchTheHold(t *testing.T) {
 	b.now = b.now.Add(-time.Minute)
 	b.ledger = b.rebuilt()
 	release(over6)
-	if !b.hold.Active || b.hold.Actor != bridge.ActorUndo || !strings.Contains(b.hold.Reason, "edr-bridge.yaml:7") || b.latches != 1 {
+	if !b.hold.Active || b.hold.Actor != bridge.ActorUndo || b.latches != 1 ||
+		!strings.Contains(b.hold.Reason, "released 3 hosts") || !strings.Contains(b.hold.Reason, "edr-bridge.yaml:7") {
 		t.Fatalf("hold %+v after three hosts, want it latched once", b.hold)
 	}
 	want(t, b.admit(func() bridge.Order { o := ruled("x", "ws9", 0); o.State = bridge.StateSending; return o }()), bridge.StateHeld, bridge.ReasonHold)
@@ -697,4 +698,39 @@ func TestFirstIsolationThatFailsLateEndsNothingOnceItWasSentAnew(t *testing.T) {
 	b.wantLive(t, "a")
 	b.now = b.now.Add(time.Hour - 6*time.Minute)
 	b.wantRelease(t, "ws1")
+}
+
+func TestReleaseThatKSCTookStaysWithItsLeases(t *testing.T) {
+	t.Parallel()
+	b := newBooks(bridge.Policy{})
+	b.admit(ruled("a", "ws1", -1))
+	b.send("a", bridge.StateDone, at("g1"))
+	b.admit(released("r", "ws1"))
+	b.send("r", bridge.StateAccepted, at("g1"))
+	b.admit(released("again", "ws1"))
+	b.send("again", bridge.StateRefused, at("g1"))
+	b.wantLive(t)
+	b.move("r", bridge.StateFailed) // the host did not do it
+	b.wantLive(t, "a")
+	b.now = b.now.Add(time.Minute)
+	b.wantRelease(t, "ws1")
+}
+
+func TestOldIsolationIsNotEndedByTheProductUnderANewerOne(t *testing.T) {
+	t.Parallel()
+	b := newBooks(bridge.Policy{Lease: bridge.LeasePolicy{ProductOff: 2 * time.Hour}})
+	b.admit(ruled("a", "ws1", time.Hour))
+	b.send("a", bridge.StateDone, at("g1"))
+	b.now = b.now.Add(3 * time.Hour)
+	r := b.wantRelease(t, "ws1")
+	b.move(r.ID, bridge.StateSending, at("g1"))
+	b.admit(ruled("b", "g1", time.Hour))
+	b.send("b", bridge.StateDone, at("g1"))
+	b.admit(released("by-hand", "ws1")) // waits
+	b.move(r.ID, bridge.StateFailed)
+	b.now = b.now.Add(time.Minute)
+	b.wantRelease(t, "ws1")
+	if len(b.notes) != 0 {
+		t.Errorf("notes %+v: the product has not ended what was sent a minute ago", b.notes)
+	}
 }

@@ -64,7 +64,7 @@ func (t *tx) after(r *orderRow, from bridge.State, latch string) (asked bool, er
 		// The ledger judges by the task; what it must know about this order it learns when it is loaded again.
 		t.w.forget()
 		return false, nil
-	case from == "" && o.State.End() && o.Reason != bridge.ReasonLease, !t.w.concerns(o):
+	case from == "" && o.State.End() && o.Reason != bridge.ReasonLease && o.Actor != bridge.ActorLease, !t.w.concerns(o):
 		return false, nil
 	}
 	l, err := t.ledger()
