@@ -83,9 +83,9 @@ func pathOf(path string) (parts []string, windows bool) {
 			part, _, _ = strings.Cut(part, ":")
 			part = strings.Replace(strings.TrimRight(part, ". "), "progra~1", "program files", 1)
 		}
-		switch {
-		case part == "" || part == ".":
-		case part == "..":
+		switch part {
+		case "", ".":
+		case "..":
 			parts = parts[:max(0, len(parts)-1)]
 		default:
 			parts = append(parts, part)
