@@ -222,7 +222,7 @@ func deskRetries(t *testing.T, d *desk) {
 	d.open(bridge.Policy{})
 	var ids []string
 	for i := range 3 {
-		doc := []byte(fmt.Sprint("doc ", i))
+		doc := fmt.Append(nil, "doc ", i)
 		l := bridge.DeadLetter{ID: fmt.Sprint("l", i, "x"), Source: "bus", Document: doc, Error: "bad"}
 		if err := d.Bury(t.Context(), l); err != nil {
 			t.Fatal(err)
