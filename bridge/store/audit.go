@@ -2,7 +2,9 @@ package store
 
 import (
 	"bytes"
+	"context"
 	"database/sql/driver"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -41,11 +43,20 @@ const (
 	maxPolicy = 16
 )
 
+// SetPolicyDigest replaces Config.PolicyDigest when the rules were read again.
+func (s *Store) SetPolicyDigest(ctx context.Context, digest []byte) error {
+	digest = slices.Clone(digest[:min(len(digest), maxPolicy)])
+	return s.do(ctx, func(t *tx) error {
+		t.w.store.cfg.PolicyDigest = digest // read by the writer alone
+		return nil
+	})
+}
+
 // audit appends a record to the chain; Seq, Time, Policy, Keyed, Prev and Hash are filled in. It reaches the file with flushAudit.
 // A record of an order becomes the next one of its trail: the caller stores nextAudit there before.
 func (t *tx) audit(r AuditRecord) {
 	r.Seq, r.Time, r.Prev, r.Keyed = t.nextAudit(), t.now, t.head, t.w.seal.keyed()
-	if r.What == AuditAdmit || r.What == bridge.NoteStart {
+	if r.What == AuditAdmit || r.What == bridge.NoteStart || r.What == bridge.NoteReload {
 		r.Policy = t.w.store.cfg.PolicyDigest
 	}
 	// JSON has no other text: a record has to come back from an export as it went in.

@@ -169,6 +169,9 @@ func (t *tx) shift(by time.Duration) error {
 		What: bridge.NoteClock, Count: int64(by.Abs() / time.Second),
 		Detail: fmt.Sprintf("the clock of the machine was put %s by %s: budgets, windows, leases and deadlines were moved with it", way, by.Abs().Round(time.Second)),
 	})
+	if f := t.w.store.cfg.OnClock; f != nil {
+		f(by)
+	}
 	t.w.store.log.Warn("the clock of the machine jumped: budgets, windows, leases and deadlines were moved with it", "by", by.String())
 	return nil
 }

@@ -47,6 +47,8 @@ type Config struct {
 	Logger *slog.Logger
 	// Look opens a damaged store as well, for reading what can be read; nothing may be changed through it.
 	Look bool
+	// OnClock hears of jumps of the machine's clock; it must not block.
+	OnClock func(by time.Duration)
 	// OnFailure hears once that changes cannot be written any more; it must not block.
 	OnFailure func(err error)
 	// MaxBatch is how many requests one transaction takes at most, 1 to 4096; 0 = 256.

@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
+	"fmt"
 	"os"
 	"os/signal"
 	"sync/atomic"
@@ -28,8 +30,11 @@ func (w *wiring) compileRules(ctx context.Context, of *configs.Settings) (*mappi
 	if cfg.Window == 0 {
 		cfg.Window = -1 // the settings say none; unset is a default there
 	}
+	digest := sha256.New()
 	for _, f := range files {
 		cfg.Files = append(cfg.Files, mapping.RuleFile{Name: f.Name, Data: f.Data})
+		_, _ = fmt.Fprintf(digest, "%d:%s%d:", len(f.Name), f.Name, len(f.Data)) // a hash takes everything
+		_, _ = digest.Write(f.Data)
 	}
 	for name, s := range w.set.Sources {
 		src := mapping.Source{Preset: s.Preset, Host: s.Host}
@@ -45,7 +50,18 @@ func (w *wiring) compileRules(ctx context.Context, of *configs.Settings) (*mappi
 	if err != nil {
 		return nil, fail(exitConfig, "rules.invalid", err, "edr-bridge rules check")
 	}
+	w.rules = digest.Sum(nil)
 	return m, nil
+}
+
+// policyDigest is the digest of settings and rules that stands in the audit records.
+func (w *wiring) policyDigest() ([]byte, error) {
+	digest, err := w.set.Digest()
+	if err != nil {
+		return nil, err
+	}
+	sum := sha256.Sum256(append([]byte(digest), w.rules...))
+	return sum[:], nil
 }
 
 // liveRules is a mapper whose rules can be replaced while alerts flow: an alert meets the old rules or the new ones.
@@ -78,12 +94,10 @@ func (w *wiring) followReload(ctx context.Context, st *store.Store, rules *liveR
 // reload replaces the rules whole, or leaves the old ones when the settings or rules are not valid. Everything else
 // in the settings takes a restart, because guards, credentials and sources must not change unseen.
 func (w *wiring) reload(ctx context.Context, st *store.Store, rules *liveRules) {
-	set, _, err := w.app.settings()
-	if err != nil {
-		w.log.Warn("reload refused, the old rules stay", "err", err)
-		return
+	m, set, err := w.readRules(ctx)
+	if w.meter != nil {
+		w.meter.Reloaded(err == nil)
 	}
-	m, err := w.compileRules(ctx, set)
 	if err != nil {
 		w.log.Warn("reload refused, the old rules stay", "err", err)
 		return
@@ -91,12 +105,30 @@ func (w *wiring) reload(ctx context.Context, st *store.Store, rules *liveRules) 
 	if w.otherwiseChanged(set) {
 		w.log.Warn("settings beside the rules have changed: they take effect at the next start")
 	}
+	digest, err := w.policyDigest()
+	if err == nil {
+		err = st.SetPolicyDigest(ctx, digest)
+	}
+	if err != nil {
+		w.log.Warn("reload refused, the old rules stay: it could not be recorded", "err", err)
+		return
+	}
 	if err := st.Note(ctx, bridge.Note{What: bridge.NoteReload, Actor: actor(), Count: int64(len(m.Rules()))}); err != nil {
 		w.log.Warn("reload refused, the old rules stay: it could not be recorded", "err", err)
 		return
 	}
 	rules.current.Store(m)
 	w.log.Info("rules reloaded", "rules", len(m.Rules()))
+}
+
+// readRules reads settings and rules anew.
+func (w *wiring) readRules(ctx context.Context) (*mapping.Mapping, *configs.Settings, error) {
+	set, _, err := w.app.settings()
+	if err != nil {
+		return nil, nil, err
+	}
+	m, err := w.compileRules(ctx, set)
+	return m, set, err
 }
 
 // otherwiseChanged reports whether the settings differ in anything but the list of rule files.

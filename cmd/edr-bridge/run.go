@@ -61,6 +61,9 @@ func (w *wiring) serve(ctx context.Context, watch func(bridge.Store) bridge.Stor
 	if err != nil {
 		return err
 	}
+	if err := w.openMeter(); err != nil {
+		return err
+	}
 	st, err := w.openStore(ctx, store.OwnerRun)
 	if err != nil {
 		return err
@@ -76,9 +79,6 @@ func (w *wiring) serve(ctx context.Context, watch func(bridge.Store) bridge.Stor
 	})
 	if err := st.CheckUnfinished(ctx); err != nil {
 		return damagedState(err)
-	}
-	if err := w.openMeter(); err != nil {
-		return err
 	}
 	var watched bridge.Store = st
 	if watch != nil {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -64,14 +63,12 @@ func (w *wiring) storeConfig(ctx context.Context, owner string) (store.Config, e
 	if cfg.AuditKey, err = w.secret(w.set.Audit.Key); err != nil {
 		return cfg, err
 	}
-	digest, err := w.set.Digest()
-	if err != nil {
-		return cfg, err
+	if w.meter != nil {
+		cfg.OnFailure = func(error) { w.meter.StoreFailed() }
+		cfg.OnClock = func(time.Duration) { w.meter.ClockJumped() }
 	}
-	if raw, err := hex.DecodeString(digest); err == nil {
-		cfg.PolicyDigest = raw
-	}
-	return cfg, nil
+	cfg.PolicyDigest, err = w.policyDigest()
+	return cfg, err
 }
 
 // policy is that of the settings, with the hosts KSC counted where the settings give no number.

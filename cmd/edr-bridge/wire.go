@@ -34,7 +34,8 @@ type wiring struct {
 	client  *ksc.Client
 	kscExec *ksc.Executor
 	guard   *bridge.Guard
-	look    bool // the verb changes nothing
+	rules   []byte // digest of the rule files read last
+	look    bool   // the verb changes nothing
 	meter   *api.Meter
 	// anchored hears of each anchor; nil = nobody does.
 	anchored func(seq int64)
