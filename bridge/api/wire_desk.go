@@ -20,6 +20,9 @@ type lease struct {
 	Isolated time.Time       `json:"isolated,omitzero"`
 	Renewing text            `json:"renewing,omitempty"`
 	Tries    int             `json:"tries,omitempty"`
+	Retry    time.Time       `json:"retry,omitzero"`
+	Sent     bool            `json:"release_sent,omitempty"`
+	Crossed  bool            `json:"crossed,omitempty"`
 	EndedBy  text            `json:"ended_by,omitempty"`
 	End      bridge.LeaseEnd `json:"end,omitempty"`
 	Ended    time.Time       `json:"ended,omitzero"`
@@ -106,7 +109,7 @@ func encodeLease(l bridge.Lease) (lease, error) {
 	return lease{
 		Order: text(l.Order), Effect: text(l.Effect), Host: text(l.Host), Target: text(l.Target), Executor: text(l.Executor),
 		Rule: text(l.Rule), Actor: text(l.Actor), Since: utc(l.Since), Until: utc(l.Until), Isolated: utc(l.Isolated),
-		Renewing: text(l.Renewing), Tries: l.Tries, EndedBy: text(l.EndedBy), End: l.End, Ended: utc(l.Ended),
+		Renewing: text(l.Renewing), Tries: l.Tries, Retry: utc(l.Retry), Sent: l.Sent, Crossed: l.Crossed, EndedBy: text(l.EndedBy), End: l.End, Ended: utc(l.Ended),
 	}, nil
 }
 
@@ -114,7 +117,7 @@ func (w lease) decode() (bridge.Lease, error) {
 	return bridge.Lease{
 		Order: string(w.Order), Effect: string(w.Effect), Host: string(w.Host), Target: string(w.Target), Executor: string(w.Executor),
 		Rule: string(w.Rule), Actor: string(w.Actor), Since: utc(w.Since), Until: utc(w.Until), Isolated: utc(w.Isolated),
-		Renewing: string(w.Renewing), Tries: w.Tries, EndedBy: string(w.EndedBy), End: w.End, Ended: utc(w.Ended),
+		Renewing: string(w.Renewing), Tries: w.Tries, Retry: utc(w.Retry), Sent: w.Sent, Crossed: w.Crossed, EndedBy: string(w.EndedBy), End: w.End, Ended: utc(w.Ended),
 	}, nil
 }
 
