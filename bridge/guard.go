@@ -305,7 +305,7 @@ func (g *Guard) hold(o Order) Verdict {
 // granted reports whether an order had its place in the budget before the next one latched the hold: it is what the budget allows.
 // A hold that a person set, or that comes of what people took back, stops it all the same.
 func granted(o Order, h Hold) bool {
-	return h.Actor == ActorGuard && strings.HasPrefix(h.Reason, budgetUsed) && o.State == StateSending && !o.Updated.After(h.Since)
+	return h.Actor == ActorGuard && o.State == StateSending && !o.Updated.After(h.Since)
 }
 
 // ValidateOrder checks the task; an order about a process may leave all criteria to the process.

@@ -19,9 +19,6 @@ func (h *HoldSwitch) Get() Hold {
 	return Hold{}
 }
 
-// budgetUsed begins the reason of a hold that a budget latched, and no other.
-const budgetUsed = "budget used up: "
-
 // IsRelease reports whether the task only gives something back; releases pass a hold.
 func IsRelease(t Task) bool {
 	iso, ok := t.(IsolateHost)

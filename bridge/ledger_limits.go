@@ -83,7 +83,7 @@ func (l *Ledger) overLimit(o Order, now time.Time) Judgement {
 		if o.Rule == "" {
 			return Judgement{Verdict: Verdict{StateRefused, ReasonLimit, text}}
 		}
-		return Judgement{Verdict: Verdict{StateHeld, ReasonLimit, text}, Latch: budgetUsed + text}
+		return Judgement{Verdict: Verdict{StateHeld, ReasonLimit, text}, Latch: "budget used up: " + text}
 	}
 	return Judgement{Verdict: Verdict{State: StateQueued}}
 }

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -25,6 +24,7 @@ type house struct {
 	site   *site
 	oracle *oracle
 	mapper *mapping.Mapping
+	ksc    bridge.Executor // in the place of the site; nil = the site
 
 	// Of the process that runs.
 	set    *setup
@@ -132,6 +132,9 @@ func (h *house) boot(s *setup) {
 	if s.KSC {
 		router.KSC = server{h.site}
 	}
+	if h.ksc != nil {
+		router.KSC = h.ksc
+	}
 	if s.Local {
 		router.Local, router.Processes = agent{h.site}, agent{h.site}
 	}
@@ -158,8 +161,8 @@ func (h *house) boot(s *setup) {
 // heard is told of the hold by the store.
 func (h *house) heard(to bridge.Hold) {
 	h.hold.Set(to)
-	if to.Active && to.Actor == bridge.ActorGuard {
-		h.oracle.latch(time.Now(), strings.HasPrefix(to.Reason, "people released"))
+	if to.Active && (to.Actor == bridge.ActorGuard || to.Actor == bridge.ActorUndo) {
+		h.oracle.latch(time.Now(), to.Actor == bridge.ActorUndo)
 	}
 }
 

@@ -23,7 +23,7 @@ type effect struct {
 	began   bridge.AuditRecord // its record with to=sending
 	in      bridge.AuditRecord // the record of its admission
 	from    delivered          // the alert it comes from
-	nothing bool               // the executor vouched that nothing happened
+	nothing bool               // it did not happen after all, whatever the bridge knows about that
 }
 
 func (e *effect) isolation() bool { return e.order.Task.Kind() == bridge.KindIsolateHost }
@@ -120,12 +120,12 @@ func (o *oracle) judge(order bridge.Order, executor string, m int) {
 }
 
 // done takes note of an effect that did not happen.
-func (o *oracle) done(order bridge.Order, nothing bool) {
+func (o *oracle) done(order bridge.Order) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for _, e := range o.effects {
 		if e.order.ID == order.ID {
-			e.nothing = nothing
+			e.nothing = true
 		}
 	}
 }
@@ -395,7 +395,7 @@ func (o *oracle) repeated(v verdicts, e *effect) {
 		window, _ = time.ParseDuration(r.Window)
 	}
 	for _, x := range o.effects {
-		if x.order.ID == e.order.ID || !alike(x, e, r) {
+		if x.order.ID == e.order.ID || x.nothing || !alike(x, e, r) {
 			continue
 		}
 		first, second := x, e

@@ -333,7 +333,7 @@ func drawTheme(t *rapid.T) theme {
 		th.hosts = append(th.hosts, drawHost(t))
 	}
 	th.whats = []string{"alert", "alert", "alert", "wait", "hand", "approve", "again", "hold", "resume", "keeper", "release", "restart", "reject", "cancel"}
-	th.story = drawFrom(t, "story", "all", "approvals", "releases", "alerts", "turns", "numbers")
+	th.story = drawFrom(t, "story", "all", "approvals", "releases", "alerts", "turns", "numbers", "undone", "here")
 	switch th.story {
 	case "approvals":
 		th.whats = []string{"alert", "alert", "approve", "approve", "approve", "hand", "wait", "keeper", "restart"}
@@ -341,6 +341,12 @@ func drawTheme(t *rapid.T) theme {
 		th.whats = []string{"alert", "alert", "release", "release", "wait", "keeper", "hold", "resume"}
 	case "alerts", "numbers":
 		th.whats = []string{"alert", "alert", "alert", "alert", "wait", "resume"}
+	case "undone":
+		th.words, th.hosts = []string{"isolate"}, []string{"ws-1.corp.local", "WS-2", "dc01.corp.local", "SRV-DB"}
+		th.whats = []string{"alert", "alert", "alert", "release", "release", "wait"}
+	case "here":
+		th.words, th.hosts = []string{"killhere", "kill", "block"}, []string{machines()[ownMachine].fqdn, machines()[ownMachine].netbios}
+		th.whats = []string{"alert", "alert", "alert", "wait", "hand", "keeper"}
 	case "turns":
 		th.words, th.whats = []string{"isolate", "short"}, []string{"alert", "alert", "release", "release", "wait", "approve"}
 	}
@@ -419,7 +425,7 @@ func drawStep(t *rapid.T, th theme) step {
 }
 
 // tell bends settings and rules so that the story gets to its point.
-func (p *plan) tell(t *rapid.T, story string) {
+func (p *plan) tell(t *rapid.T, story string, hosts []string) {
 	first := &p.First
 	switch story {
 	case "approvals":
@@ -435,6 +441,20 @@ func (p *plan) tell(t *rapid.T, story string) {
 		}
 	case "turns":
 		first.FlapMax, first.FlapWithin, p.Rules[0].Window, p.Rules[0].ByUser = 1+pick(t, "turns", 2), 10*time.Minute, "0s", false
+	case "undone":
+		// Two hosts are isolated, two more wait for KSC; then people take the first two back.
+		first.UndoMax, first.UndoPer, first.Hosts, first.Limits, p.InFlight = 1, time.Hour, nil, nil, 1
+		p.Answers = []answer{{"ok", 0}, {"ok", 0}, {"ok", 3 * time.Minute}}
+		var told []step
+		for _, host := range hosts {
+			told = append(told, step{What: "alert", Alert: alert{Source: "bus", ID: "new", Level: "HIGH", Host: host}})
+		}
+		for _, host := range hosts[:2] {
+			told = append(told, step{What: "hand", Task: "release", Host: host, Who: "cli:alice", Via: bridge.ViaAuto})
+		}
+		p.Steps = append(told, p.Steps...)
+	case "here":
+		first.KSC, first.Local = rapid.Bool().Draw(t, "with KSC"), true
 	case "numbers":
 		p.Rules[0].Count, p.Rules[0].Within = 2, 5*time.Minute
 	}
@@ -450,7 +470,7 @@ func drawPlan(t *rapid.T) plan {
 	for i := range p.Rules {
 		p.Rules[i].Name = fmt.Sprint("r", i)
 	}
-	p.tell(t, th.story)
+	p.tell(t, th.story, th.hosts)
 	if one(t, "hook is bound", 3) {
 		p.HookTasks = append([]bridge.Kind{}, some(t, "hook may", 2, bridge.KindIsolateHost, bridge.KindTerminateProcess)...)
 	}

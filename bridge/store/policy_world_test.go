@@ -19,7 +19,7 @@ type machine struct {
 	own                                 bool // the bridge runs there
 }
 
-// machines are the endpoints there are. The group of the last one cannot be read.
+// machines are the endpoints there are. The group of the laptop cannot be read.
 func machines() []machine {
 	return []machine{
 		{"0ecd7a1c-0001-4a5b-8c0d-000000000001", "WS-1", "ws-1.corp.local", "10.0.1.11", "Managed devices/Desks", false},
@@ -28,6 +28,8 @@ func machines() []machine {
 		{"0ecd7a1c-0004-4a5b-8c0d-000000000004", "SRV-DB", "srv-db.corp.local", "10.0.5.20", "Managed devices/Servers", false},
 		{"0ecd7a1c-0005-4a5b-8c0d-000000000005", "BRIDGE", "bridge.corp.local", "10.0.9.9", "Managed devices/Security", true},
 		{"0ecd7a1c-0006-4a5b-8c0d-000000000006", "LAP-7", "lap-7.branch.local", "10.7.0.7", "", false},
+		{"0ecd7a1c-0007-4a5b-8c0d-000000000007", "KSC01", "ksc01.corp.local", "10.0.5.1", "Managed devices/Security", false},
+		{"0ecd7a1c-0008-4a5b-8c0d-000000000008", "SIEM", "siem.corp.local", "10.0.8.8", "Managed devices/Security", false},
 	}
 }
 
@@ -80,9 +82,9 @@ type site struct {
 	answers []answer
 	finds   []bool         // whether the nth search works
 	follows []bridge.State // what is told of accepted tasks, in turn; empty = nothing
-	// judge is asked before each effect, done after it.
+	// judge is asked before each effect, done is told when nothing came of it.
 	judge func(o bridge.Order, executor string, machine int)
-	done  func(o bridge.Order, nothing bool)
+	done  func(o bridge.Order)
 
 	mu       sync.Mutex // guards everything below
 	calls    int
@@ -134,8 +136,8 @@ func (s *site) run(ctx context.Context, executor string, o bridge.Order, m int) 
 			}
 		}
 	}
-	if nothing && a.Word != "gone" {
-		s.done(o, true)
+	if nothing {
+		s.done(o)
 	}
 	switch a.Word {
 	case "ok":
