@@ -18,6 +18,9 @@ const (
 	maxImage = 4 << 30
 	// digestChunk is how much is read between two looks at ctx.
 	digestChunk = 1 << 20
+	// digestTries is how often a file is read that keeps changing. To unlink an image or to take a link of it away
+	// changes its ctime, not its content, and package managers do it while the image runs.
+	digestTries = 3
 	// maxDigests bounds the cache; a host runs a few hundred images.
 	maxDigests = 4096
 )
@@ -34,9 +37,22 @@ type digestCache struct {
 	known map[fileKey]digests
 }
 
+// errMovedOn says that a file changed while it was hashed.
+var errMovedOn = errors.New("the file changed while it was read")
+
 // of returns the digests of the open file. It reads the file when they are not known, which takes about 2 ms
-// a MiB, and fails when the file changes meanwhile.
+// a MiB. A file that changes meanwhile is read again, digestTries times in all.
 func (c *digestCache) of(ctx context.Context, f *os.File, wantMD5, wantSHA256 bool) (digests, error) {
+	for try := 1; ; try++ {
+		d, err := c.read(ctx, f, wantMD5, wantSHA256)
+		if !errors.Is(err, errMovedOn) || try == digestTries {
+			return d, err
+		}
+	}
+}
+
+// read is one try of of.
+func (c *digestCache) read(ctx context.Context, f *os.File, wantMD5, wantSHA256 bool) (digests, error) {
 	key, size, err := keyOf(f)
 	if err != nil {
 		return digests{}, err
@@ -60,7 +76,7 @@ func (c *digestCache) of(ctx context.Context, f *os.File, wantMD5, wantSHA256 bo
 		return digests{}, err
 	}
 	if after != key {
-		return digests{}, errors.New("the file changed while it was read")
+		return digests{}, errMovedOn
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
