@@ -10,7 +10,7 @@ import (
 
 // touchy changes the ctime of a file, not its content, the first times it is asked whether to go on.
 type touchy struct {
-	context.Context //nolint:containedctx // it is one
+	context.Context
 	touch           func()
 	left            int
 }
