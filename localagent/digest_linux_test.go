@@ -11,8 +11,8 @@ import (
 // touchy changes the ctime of a file, not its content, the first times it is asked whether to go on.
 type touchy struct {
 	context.Context
-	touch           func()
-	left            int
+	touch func()
+	left  int
 }
 
 func (c *touchy) Err() error {
