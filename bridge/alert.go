@@ -12,6 +12,11 @@ type Alert struct {
 	ID string
 	// Source is the name of the source in the settings, Preset the reading of its documents.
 	Source, Preset string
+	// Tenant is the product's id of the tenant the alert belongs to; it chooses among several KSC servers.
+	Tenant string
+	// Case is the product's id of the case the alert belongs to, such as the alert of KUMA a correlation event is part of;
+	// outcomes are written back to it.
+	Case string
 	// Received is when the bridge got the document (UTC).
 	Received time.Time
 	// Time is when the product says it happened (UTC); zero when the document does not tell.

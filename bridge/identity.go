@@ -15,11 +15,12 @@ type Identity struct {
 }
 
 // Is reports whether host names this machine: one of its names (any case, an FQDN also by its first label)
-// or one of its addresses. Loopback names are nobody's identity, because every machine has them.
+// or one of its addresses, whatever KSC profile it is addressed with. Loopback names are nobody's identity, because every machine has them.
 func (id Identity) Is(host string) bool {
 	if host == "" {
 		return false
 	}
+	host, _ = SplitHost(host)
 	if a, err := netip.ParseAddr(host); err == nil {
 		return !a.IsLoopback() && slices.Contains(id.Addresses, a.Unmap())
 	}

@@ -14,14 +14,15 @@ type Ledger struct {
 	// fresh is when a person last resumed: budgets count from then on.
 	fresh time.Time
 
-	charges map[chargeKey]*window
-	flips   map[string]*window // by machine
-	strikes map[string]*window // by Order.Strike
-	asks    map[string]time.Time
-	undos   window
-	live    map[string]string // order id → machine, of what KSC has not finished
-	onHost  map[string]int    // live tasks by machine
-	leases  leaseBook
+	charges  map[chargeKey]*window
+	flips    map[string]*window // by machine
+	strikes  map[string]*window // by Order.Strike
+	asks     map[string]time.Time
+	undos    window
+	live     map[string]string // order id → machine, of what KSC has not finished
+	onHost   map[string]int    // live tasks by machine
+	onServer map[string]int    // live tasks by KSC profile
+	leases   leaseBook
 }
 
 // chargeKey is one counter of a limit.
@@ -35,7 +36,7 @@ func NewLedger(p Policy) *Ledger {
 	setDefault(&p.Lease.Default, defaultLease)
 	return &Ledger{
 		policy: p, charges: map[chargeKey]*window{}, flips: map[string]*window{}, strikes: map[string]*window{}, asks: map[string]time.Time{},
-		live: map[string]string{}, onHost: map[string]int{}, leases: newLeaseBook(),
+		live: map[string]string{}, onHost: map[string]int{}, onServer: map[string]int{}, leases: newLeaseBook(),
 	}
 }
 

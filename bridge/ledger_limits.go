@@ -126,11 +126,15 @@ func (l Limit) text(most int) string {
 // overLive keeps KSC from dropping unfinished tasks; such orders go on by themselves when there is room.
 func (l *Ledger) overLive(o Order, _ time.Time) Judgement {
 	ok := Judgement{Verdict: Verdict{State: StateQueued}}
-	budget := l.policy.Live
+	_, profile := SplitHost(machineKey(o))
+	budget := l.policy.live(profile)
 	if budget.Hold <= 0 || o.Executor != ExecutorKSC {
 		return ok
 	}
-	used, where := len(l.live), "KSC"
+	used, where := l.onServer[profile], "KSC"
+	if profile != "" {
+		where = "KSC " + profile
+	}
 	if budget.PerHost {
 		used, where = l.onHost[machineKey(o)], o.Host
 	}
@@ -147,7 +151,7 @@ func (l *Ledger) overLive(o Order, _ time.Time) Judgement {
 
 // follow keeps count of what KSC has not finished.
 func (l *Ledger) follow(o Order) {
-	if l.policy.Live.Hold <= 0 {
+	if !l.policy.CountsLive() {
 		return
 	}
 	unfinished := o.State == StateSending || o.State == StateAccepted || o.State == StateRunning
@@ -162,6 +166,8 @@ func (l *Ledger) enter(order, key string) {
 	if _, in := l.live[order]; !in {
 		l.live[order] = key
 		l.onHost[key]++
+		_, profile := SplitHost(key)
+		l.onServer[profile]++
 	}
 }
 
@@ -171,6 +177,8 @@ func (l *Ledger) leave(order string) {
 		return
 	}
 	delete(l.live, order)
+	_, profile := SplitHost(key)
+	l.onServer[profile]--
 	if l.onHost[key]--; l.onHost[key] == 0 {
 		delete(l.onHost, key)
 	}

@@ -135,7 +135,7 @@ func (a *attempt) begin() phase {
 // send performs the effect whose intent is on disk. The slot is held for the effect only: the commit of its outcome
 // is shared with many others and would keep the executor waiting.
 func (a *attempt) send() phase {
-	slot, overtaken := a.slots[a.o.Executor], a.overtaken
+	slot, overtaken := a.slot(a.o), a.overtaken
 	if a.doubtful {
 		overtaken = nil // it may have to be undone: the release behind it does that
 	}

@@ -21,7 +21,7 @@ type PipelineConfig struct {
 	// Orders is how many admitted orders are in memory at once; when it is reached no source is read: the
 	// backlog waits where it is durable. Zero = four times InFlight, at least 256.
 	Orders int
-	// InFlight is how many orders KSC works on at once; zero = 64.
+	// InFlight is how many orders KSC works on at once, each server for itself where there are several; zero = 64.
 	InFlight int
 	// Meter counts what happens; nil = nobody does.
 	Meter Meter
@@ -43,7 +43,7 @@ type Pipeline struct {
 	log    *slog.Logger
 	box    *outbox
 	alerts chan struct{}
-	slots  map[string]chan struct{} // by executor name
+	slots  map[string]chan struct{} // by executor name, those of several KSC servers by executor@profile
 	work   sync.WaitGroup
 
 	mu      sync.Mutex   // guards running and served
@@ -80,13 +80,30 @@ func NewPipeline(cfg PipelineConfig) (*Pipeline, error) {
 	if cfg.Meter == nil {
 		cfg.Meter = NoMeter{}
 	}
-	return &Pipeline{
+	p := &Pipeline{
 		cfg: cfg, log: cfg.Logger, box: newOutbox(cfg.Orders), alerts: make(chan struct{}, cfg.Alerts),
 		slots: map[string]chan struct{}{
 			ExecutorKSC:   make(chan struct{}, cfg.InFlight),
 			ExecutorLocal: make(chan struct{}, localInFlight),
 		},
-	}, nil
+	}
+	// A server that is slow must not take the places of another.
+	if servers, several := cfg.Router.KSC.(Servers); several {
+		for _, profile := range servers.Profiles() {
+			p.slots[JoinHost(ExecutorKSC, profile)] = make(chan struct{}, cfg.InFlight)
+		}
+	}
+	return p, nil
+}
+
+// slot is where an order waits for its executor.
+func (p *Pipeline) slot(o Order) chan struct{} {
+	if _, profile := SplitHost(o.Host); profile != "" && o.Executor == ExecutorKSC {
+		if slot := p.slots[JoinHost(ExecutorKSC, profile)]; slot != nil {
+			return slot
+		}
+	}
+	return p.slots[o.Executor]
 }
 
 func setDefault[T int | time.Duration](v *T, def T) {

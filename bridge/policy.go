@@ -107,8 +107,10 @@ type Policy struct {
 	UndoMax int
 	UndoPer time.Duration
 	UndoAt  string
-	Live    LiveTasks
-	Lease   LeasePolicy
+	// Live is the budget of a KSC server, LiveOf that of the server of a profile where several are configured.
+	Live   LiveTasks
+	LiveOf map[string]LiveTasks
+	Lease  LeasePolicy
 	// AskEvery is how long an approval asked for about a host is not asked for again.
 	AskEvery time.Duration
 	// FourEyes keeps people from approving what they asked for themselves.
@@ -116,4 +118,25 @@ type Policy struct {
 	// Known returns how many hosts there are, for limits with a Share; nil or false = nobody knows, and the guard refuses.
 	Known func() (int, bool)
 	Deadlines
+}
+
+// live returns the budget of the server of a profile; empty = the only server.
+func (p Policy) live(profile string) LiveTasks {
+	if budget, own := p.LiveOf[profile]; own {
+		return budget
+	}
+	return p.Live
+}
+
+// CountsLive reports whether the unfinished tasks of some KSC are limited.
+func (p Policy) CountsLive() bool {
+	if p.Live.Hold > 0 {
+		return true
+	}
+	for _, budget := range p.LiveOf {
+		if budget.Hold > 0 {
+			return true
+		}
+	}
+	return false
 }

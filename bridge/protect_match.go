@@ -120,7 +120,8 @@ func hostSpellings(name string) hostSpelling {
 	if group, is := strings.CutPrefix(strings.ToLower(name), GroupPrefix); is {
 		return hostSpelling{group: strings.Trim(group, "/ ")}
 	}
-	name = strings.ToLower(strings.TrimSpace(name))
+	name, _ = SplitHost(strings.ToLower(strings.TrimSpace(name)))
+	name = strings.TrimSpace(name)
 	// DOMAIN\host is how some products name an endpoint.
 	name = strings.TrimSuffix(name[strings.LastIndexByte(name, '\\')+1:], ".")
 	s := hostSpelling{name: name}

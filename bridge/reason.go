@@ -30,6 +30,7 @@ const (
 	ReasonHostNotFound     Reason = "host_not_found"
 	ReasonHostAmbiguous    Reason = "host_ambiguous"
 	ReasonOtherHost        Reason = "other_host"  // the local executor acts on this machine only
+	ReasonTenant           Reason = "tenant"      // nobody said which of several KSC servers, or the alert's tenant belongs to none
 	ReasonNoExecutor       Reason = "no_executor" // nobody here can carry the order out
 	ReasonUnsupported      Reason = "unsupported" // the executor does not know the task
 	ReasonProcessGone      Reason = "process_gone"
@@ -45,7 +46,7 @@ func Reasons() []Reason {
 		ReasonMode, ReasonDryRun, ReasonApproval, ReasonHold, ReasonAge, ReasonSource, ReasonProtectedHost, ReasonProtectedProcess,
 		ReasonProtectedPath, ReasonProtectedAddress, ReasonDedupe, ReasonLease, ReasonThreshold, ReasonLimit, ReasonLiveTasks,
 		ReasonDamping, ReasonHours, ReasonDeadline, ReasonInvalid, ReasonNoHost, ReasonHostNotFound, ReasonHostAmbiguous,
-		ReasonOtherHost, ReasonNoExecutor, ReasonUnsupported, ReasonProcessGone, ReasonProcessChanged, ReasonCredentials,
+		ReasonOtherHost, ReasonTenant, ReasonNoExecutor, ReasonUnsupported, ReasonProcessGone, ReasonProcessChanged, ReasonCredentials,
 		ReasonUnreachable, ReasonPanic,
 	}
 }

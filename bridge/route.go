@@ -42,13 +42,27 @@ func (r Router) Choose(o Order) (string, Verdict) {
 		}
 		return local()
 	case r.KSC != nil:
-		return ExecutorKSC, ok
+		return ExecutorKSC, r.addressed(o)
 	case o.Via == ViaKSC:
 		return "", Verdict{StateRefused, ReasonNoExecutor, "no KSC is configured (ksc.address)"}
 	case r.Local != nil:
 		return local()
 	default:
 		return "", Verdict{StateRefused, ReasonNoExecutor, "neither KSC (ksc.address) nor the local agent (local.enabled) is configured"}
+	}
+}
+
+// addressed refuses an order that does not say which of several KSC servers it is for, or names one where there is but one.
+func (r Router) addressed(o Order) Verdict {
+	_, profile := SplitHost(o.Host)
+	servers, several := r.KSC.(Servers)
+	switch {
+	case several && servers[profile] == nil:
+		return Verdict{StateRefused, ReasonTenant, servers.which(profile)}
+	case !several && profile != "":
+		return Verdict{StateRefused, ReasonTenant, fmt.Sprintf("one KSC is configured and has no profiles: leave %q out of the host", profileMark+profile)}
+	default:
+		return Verdict{State: StateQueued}
 	}
 }
 

@@ -56,7 +56,7 @@ func (c *checker) all() {
 	c.api()
 	c.protect()
 	c.rules()
-	c.ksc()
+	c.servers()
 	if len(s.Sources) > maxSources {
 		c.bad("sources", "must be %d at most", maxSources)
 	}

@@ -38,7 +38,7 @@ func (c *checker) limits() {
 				between(c, join(path, "per"), l.Per, time.Minute, maxWindow)
 			}
 		}
-		if l.Share > 0 && c.s.KSC == nil && !c.later && c.s.Inventory.Hosts == 0 {
+		if l.Share > 0 && c.s.KSC == nil && len(c.s.Profiles) == 0 && !c.later && c.s.Inventory.Hosts == 0 {
 			c.bad(join(path, "share"), "needs inventory.hosts: without ksc nobody knows how many hosts there are")
 		}
 		if l.By != "" {

@@ -145,18 +145,28 @@ func (d *decoder) structure(path string, n ast.Node, v reflect.Value, end int) {
 	}
 	d.pairs(path, n, end, func(key ast.Node, name string, value ast.Node, end int) {
 		full := join(path, name)
+		if s, is := reflect.TypeAssert[*Settings](v.Addr()); is && name == "ksc" && namesProfiles(value) {
+			d.value(full, value, reflect.ValueOf(&s.Profiles).Elem(), end)
+			return
+		}
 		field, names := fieldByName(v, name)
 		if field.IsValid() {
 			d.value(full, value, field, end)
 			return
 		}
 		d.hide(value, end)
-		if path == "ksc" && isMapping(value) {
-			d.bad(key, full, "named KSC profiles are not in this version: write the settings of one KSC directly below ksc")
-			return
-		}
 		d.bad(key, full, "unknown setting%s", bridge.DidYouMean(name, names))
 	})
+}
+
+// namesProfiles tells several KSC servers by name from the settings of one: what stands below a name is a mapping.
+func namesProfiles(n ast.Node) bool {
+	for _, p := range pairsOf(n) {
+		if field, _ := fieldByName(reflect.ValueOf(KSC{}), keyText(p.Key)); !field.IsValid() && isMapping(p.Value) {
+			return true
+		}
+	}
+	return false
 }
 
 // laterSource reports a source of a type that other versions know; its settings are not looked at.

@@ -3,6 +3,7 @@ package configs
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/edr-bridge/edr-bridge/bridge"
@@ -72,10 +73,10 @@ func (s *Settings) fill() {
 		}
 	}
 	if !p.has("local.enabled") {
-		s.Local.Enabled = s.KSC == nil
+		s.Local.Enabled = s.KSC == nil && len(s.Profiles) == 0
 	}
-	if s.KSC != nil {
-		s.KSC.fill(p)
+	for path, k := range s.servers() {
+		k.fill(path, p)
 	}
 	for name, source := range s.Sources {
 		if source != nil {
@@ -111,39 +112,42 @@ func (s *Settings) belowState() {
 	}
 }
 
-func (k *KSC) fill(p places) {
-	if !p.has("ksc.password") {
+func (k *KSC) fill(path string, p places) {
+	if !p.has(join(path, "password")) {
 		k.Password = defaultPassword
+		if _, profile, named := strings.Cut(path, "."); named {
+			k.Password += SecretRef("/" + profile)
+		}
 	}
-	if !p.has("ksc.domain_encoding") {
+	if !p.has(join(path, "domain_encoding")) {
 		k.DomainEncoding = "plain"
 	}
-	if !p.has("ksc.in_flight") {
+	if !p.has(join(path, "in_flight")) {
 		k.InFlight = defaultInFlight
 	}
-	if !p.has("ksc.timeout") {
+	if !p.has(join(path, "timeout")) {
 		k.Timeout = defaultTimeout
 	}
-	if !p.has("ksc.settle_time") {
+	if !p.has(join(path, "settle_time")) {
 		k.SettleTime = max(defaultSettleTime, k.Timeout)
 	}
-	k.Tasks.fill(p)
+	k.Tasks.fill(join(path, "tasks"), p)
 }
 
-func (t *KSCTasks) fill(p places) {
-	if !p.has("ksc.tasks.hold") {
+func (t *KSCTasks) fill(path string, p places) {
+	if !p.has(join(path, "hold")) {
 		t.Hold = defaultHold
 	}
-	if !p.has("ksc.tasks.keep") {
+	if !p.has(join(path, "keep")) {
 		t.Keep = defaultKeep
 	}
-	if !p.has("ksc.tasks.per") {
+	if !p.has(join(path, "per")) {
 		t.Per = PerServer
 	}
-	if !p.has("ksc.tasks.follow_every") {
+	if !p.has(join(path, "follow_every")) {
 		t.FollowEvery = defaultFollowEvery
 	}
-	if !p.has("ksc.tasks.follow_for") {
+	if !p.has(join(path, "follow_for")) {
 		t.FollowFor = defaultFollowFor
 	}
 }
@@ -191,8 +195,8 @@ func (s *Settings) files() map[string]*string {
 		"local.state": &s.Local.State, "secrets.dir": &s.Secrets.Dir, "secrets.passphrase_file": &s.Secrets.PassphraseFile,
 		"audit.anchor_file": &s.Audit.AnchorFile, "audit.archive": &s.Audit.Archive, "api.socket": &s.API.Socket,
 	}
-	if s.KSC != nil {
-		files["ksc.ca"] = &s.KSC.CA
+	for path, k := range s.servers() {
+		files[join(path, "ca")] = &k.CA
 	}
 	for name, source := range s.Sources {
 		if source == nil || source.TLS == nil {

@@ -1,6 +1,12 @@
 package configs
 
-import "time"
+import (
+	"iter"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+)
 
 // KSC says how to reach Kaspersky Security Center over OpenAPI.
 type KSC struct {
@@ -62,4 +68,29 @@ type KSCTasks struct {
 	FollowEvery time.Duration `yaml:"follow_every"`
 	// FollowFor is how long an accepted order may stay unconfirmed before it ends as unknown, 1m to 720h; default 24h.
 	FollowFor time.Duration `yaml:"follow_for"`
+}
+
+// servers walks over the only KSC, or over those of the profiles by name, each with its path in the settings.
+func (s *Settings) servers() iter.Seq2[string, *KSC] {
+	return func(yield func(string, *KSC) bool) {
+		if s.KSC != nil && !yield("ksc", s.KSC) {
+			return
+		}
+		for _, name := range slices.Sorted(maps.Keys(s.Profiles)) {
+			if k := s.Profiles[name]; k != nil && !yield(join("ksc", name), k) {
+				return
+			}
+		}
+	}
+}
+
+// Servers walks over the configured KSC servers by profile, in alphabetical order; the only one has the empty profile.
+func (s *Settings) Servers() iter.Seq2[string, *KSC] {
+	return func(yield func(string, *KSC) bool) {
+		for path, k := range s.servers() {
+			if _, profile, _ := strings.Cut(path, "."); !yield(profile, k) {
+				return
+			}
+		}
+	}
 }

@@ -1,6 +1,7 @@
 package configs
 
 import (
+	"strings"
 	"time"
 
 	"github.com/edr-bridge/edr-bridge/bridge"
@@ -55,9 +56,17 @@ func (s *Settings) Policy() bridge.Policy {
 		FourEyes:  s.Approvals.FourEyes,
 		Deadlines: bridge.Deadlines{Approval: s.Approvals.Timeout, GiveUp: s.GiveUp},
 	}
-	if k := s.KSC; k != nil {
-		p.Follow = k.Tasks.FollowFor
-		p.Live = bridge.LiveTasks{Hold: k.Tasks.Hold, Keep: k.Tasks.Keep, PerHost: k.Tasks.Per == PerHost, At: s.At("ksc.tasks")}
+	for path, k := range s.servers() {
+		p.Follow = max(p.Follow, k.Tasks.FollowFor)
+		live := bridge.LiveTasks{Hold: k.Tasks.Hold, Keep: k.Tasks.Keep, PerHost: k.Tasks.Per == PerHost, At: s.At(join(path, "tasks"))}
+		if _, profile, named := strings.Cut(path, "."); named {
+			if p.LiveOf == nil {
+				p.LiveOf = make(map[string]bridge.LiveTasks)
+			}
+			p.LiveOf[profile] = live
+		} else {
+			p.Live = live
+		}
 	}
 	if n := s.Inventory.Hosts; n > 0 {
 		p.Known = func() (int, bool) { return n, true }

@@ -79,6 +79,17 @@ func generate(t *testing.T) []byte {
 	}
 	s := r.Reflect(&Settings{})
 	s.Title, s.Description = "edr-bridge settings", "Settings of edr-bridge."
+	one, ok := s.Properties.Get("ksc")
+	if !ok {
+		t.Fatal("no ksc in the schema")
+	}
+	s.Properties.Set("ksc", &jsonschema.Schema{
+		Description: one.Description,
+		AnyOf: []*jsonschema.Schema{{Ref: one.Ref}, {
+			Type: "object", PropertyNames: &jsonschema.Schema{Pattern: `^[a-z0-9][a-z0-9-]{0,31}$`}, MinProperties: new(uint64(1)),
+			AdditionalProperties: &jsonschema.Schema{Ref: one.Ref},
+		}},
+	})
 	source := s.Definitions["Source"]
 	tasks, ok := source.Properties.Get("tasks")
 	if !ok {

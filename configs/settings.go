@@ -16,6 +16,11 @@ type Settings struct {
 	Sources map[string]*Source `yaml:"sources,omitempty"`
 	// KSC is the Kaspersky Security Center that carries tasks out. Without it the local agent does, on this machine.
 	KSC *KSC `yaml:"ksc,omitempty"`
+	// Profiles are several of them by name, as ksc: {main: {...}, branch: {...}}; KSC is nil then, and hosts are addressed as
+	// HOST@PROFILE.
+	Profiles map[string]*KSC `yaml:"-"`
+	// Tenants are the profiles of KSC for the alerts of a tenant, by the tenant's id. Alerts of other tenants are refused.
+	Tenants map[string]string `yaml:"tenants,omitempty"`
 	// Fallback says what happens when KSC cannot be reached: none (default, orders wait) or local (the local agent takes
 	// over orders for this machine).
 	Fallback Fallback `yaml:"fallback" jsonschema:"enum=none,enum=local"`

@@ -22,12 +22,22 @@ func (s *Settings) Resolved() ([]byte, error) {
 		}
 		c.Rules = append(c.Rules, pattern)
 	}
-	out, err := yaml.MarshalWithOptions(&c, yaml.IndentSequence(true),
-		yaml.CustomMarshaler(func(d time.Duration) ([]byte, error) { return []byte(show(d)), nil }))
+	options := []yaml.EncodeOption{
+		yaml.IndentSequence(true),
+		yaml.CustomMarshaler(func(d time.Duration) ([]byte, error) { return []byte(show(d)), nil }),
+	}
+	out, err := yaml.MarshalWithOptions(&c, options...)
 	if err != nil {
 		return nil, fmt.Errorf("show settings: %w", err)
 	}
-	return out, nil
+	if len(s.Profiles) == 0 {
+		return out, nil
+	}
+	ksc, err := yaml.MarshalWithOptions(map[string]any{"ksc": s.Profiles}, options...)
+	if err != nil {
+		return nil, fmt.Errorf("show settings: %w", err)
+	}
+	return append(out, ksc...), nil
 }
 
 // Digest returns the SHA-256 of Resolved in hex: equal for settings that mean the same.

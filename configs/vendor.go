@@ -52,7 +52,7 @@ func VendorEnv(env func(string) (string, bool)) (*Vendor, error) {
 		return nil, nil //nolint:nilnil // absence is no error
 	}
 	v := &Vendor{KSC: KSC{User: get(kscUser)}}
-	v.KSC.fill(places{})
+	v.KSC.fill("ksc", places{})
 	var problems []Problem
 	port := get(kscPort)
 	if port == "" {
@@ -105,7 +105,7 @@ func (v *Vendor) LogValue() slog.Value {
 
 // WithVendor returns the settings with the connection of v when they have no KSC; otherwise the settings themselves.
 func (s *Settings) WithVendor(v *Vendor) *Settings {
-	if v == nil || s.KSC != nil {
+	if v == nil || s.KSC != nil || len(s.Profiles) > 0 {
 		return s
 	}
 	c, k := *s, v.KSC

@@ -145,6 +145,9 @@ func (e *Executor) names(ctx context.Context, o bridge.Order, h Host, wait bool)
 	}
 }
 
+// Ping asks the server for a trifle, logging in if need be.
+func (e *Executor) Ping(ctx context.Context) error { return e.client.Ping(ctx) }
+
 // CountHosts returns how many hosts the server we talk to knows, without those of secondary servers and with those in
 // "Unassigned devices". It asks each time. Errors are *bridge.ExecError.
 func (e *Executor) CountHosts(ctx context.Context) (int, error) {

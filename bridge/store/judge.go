@@ -14,7 +14,7 @@ func (w *writer) concerns(o *bridge.Order) bool {
 	}
 	policy := &w.store.cfg.Policy
 	kind := o.Task.Kind()
-	if policy.Live.Hold > 0 || kind == bridge.KindIsolateHost || o.State == bridge.StateHeld && bridge.Approvable(o.Reason) {
+	if policy.CountsLive() || kind == bridge.KindIsolateHost || o.State == bridge.StateHeld && bridge.Approvable(o.Reason) {
 		return true
 	}
 	for i := range policy.Limits {

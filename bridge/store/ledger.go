@@ -72,7 +72,7 @@ func (t *tx) loadLedger() (*bridge.Ledger, error) {
 	}); err != nil {
 		return nil, err
 	}
-	if policy.Live.Hold > 0 {
+	if policy.CountsLive() {
 		err = t.each(selectAtKSC, nil, func(row []driver.Value) error {
 			l.RestoreLive(asText(row[0]), asText(row[1]))
 			return nil

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -56,9 +57,11 @@ func (a *app) configCheckCommand() *cobra.Command {
 				Local   bool   `json:"local"`
 				State   string `json:"state"`
 			}{File: w.set.File(), Mode: string(w.set.Mode), Sources: len(w.set.Sources), Rules: len(m.Rules()), Local: w.set.Local.Enabled, State: w.set.Local.State}
-			if w.set.KSC != nil {
-				view.KSC = w.set.KSC.Address
+			var servers []string
+			for _, k := range w.set.Servers() {
+				servers = append(servers, k.Address)
 			}
+			view.KSC = strings.Join(servers, ", ")
 			if w.set.File() == "" {
 				a.say("no settings file was found: these are the defaults")
 			}

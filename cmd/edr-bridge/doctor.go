@@ -148,8 +148,10 @@ func (w *wiring) checkClock() check {
 
 func (w *wiring) checkSecrets(ctx context.Context) []check {
 	refs := map[configs.SecretRef]bool{}
-	if w.set.KSC != nil && w.vendor == nil {
-		refs[w.set.KSC.Password] = true
+	if w.vendor == nil {
+		for _, k := range w.set.Servers() {
+			refs[k.Password] = true
+		}
 	}
 	for _, s := range w.set.Sources {
 		refs[s.Password] = true
@@ -219,16 +221,27 @@ func redisCheck(name string, s *configs.Source, r redisbus.Report) check {
 }
 
 func (w *wiring) checkKSC(ctx context.Context) []check {
-	if w.set.KSC == nil {
+	if !hasKSC(w.set) {
 		return []check{{Level: levelOK, Name: "ksc", Detail: "not configured: the local agent acts on this machine"}}
 	}
-	exec, err := w.openKSC()
-	if err != nil {
+	if _, err := w.openKSC(); err != nil {
 		return []check{{levelFail, "ksc", err.Error(), "", exitConfig}}
 	}
 	var out []check
+	for profile, k := range w.set.Servers() {
+		out = append(out, checkServer(ctx, profile, k, w.servers[profile])...)
+	}
+	return out
+}
+
+func checkServer(ctx context.Context, profile string, k *configs.KSC, exec *ksc.Executor) []check {
+	var out []check
+	prefix := ""
+	if profile != "" {
+		prefix = profile + ": "
+	}
 	for _, r := range exec.Check(ctx) {
-		c := check{Level: levelOK, Name: "ksc", Detail: r.Name + ": " + r.Detail, Fix: r.Fix, exit: exitUnreachable}
+		c := check{Level: levelOK, Name: "ksc", Detail: prefix + r.Name + ": " + r.Detail, Fix: r.Fix, exit: exitUnreachable}
 		switch r.Level {
 		case ksc.CheckPassed:
 		case ksc.CheckWarned:
@@ -243,8 +256,8 @@ func (w *wiring) checkKSC(ctx context.Context) []check {
 		}
 		out = append(out, c)
 	}
-	if w.set.KSC.Insecure {
-		out = append(out, check{levelWarn, "ksc", "certificate is not checked (ksc.insecure)", "set ksc.ca to klserver.cer of the Administration Server", 0})
+	if k.Insecure {
+		out = append(out, check{levelWarn, "ksc", prefix + "certificate is not checked (ksc.insecure)", "set ksc.ca to klserver.cer of the Administration Server", 0})
 	}
 	return out
 }

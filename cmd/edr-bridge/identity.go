@@ -36,9 +36,10 @@ func identity() bridge.Identity {
 // protect adds to the user's lists what this bridge itself must not harm.
 func (w *wiring) protect() bridge.ProtectConfig {
 	cfg := w.set.ProtectConfig()
-	if w.set.KSC != nil {
-		host := hostPart(w.set.KSC.Address)
-		cfg.Hosts = append(cfg.Hosts, bridge.ProtectEntry{Pattern: host, Why: "the Administration Server", At: w.set.At("ksc.address")})
+	for profile, k := range w.set.Servers() {
+		cfg.Hosts = append(cfg.Hosts, bridge.ProtectEntry{
+			Pattern: hostPart(k.Address), Why: "the Administration Server", At: w.set.At(kscPath(profile) + ".address"),
+		})
 	}
 	if exe, err := os.Executable(); err == nil {
 		cfg.Processes = append(cfg.Processes, bridge.ProtectEntry{Pattern: exe, Why: "this bridge", At: "built in"})
@@ -72,8 +73,8 @@ func (w *wiring) serverAddresses() []netip.Addr {
 			out = append(out, a.Unmap())
 		}
 	}
-	if w.set.KSC != nil {
-		add(w.set.KSC.Address)
+	for _, k := range w.set.Servers() {
+		add(k.Address)
 	}
 	for _, s := range w.set.Sources {
 		for _, node := range s.Nodes() {

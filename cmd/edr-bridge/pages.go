@@ -73,8 +73,8 @@ func (w *wiring) health(ctx context.Context, st *store.Store, feeds []feed) api.
 		}
 		h.Parts = append(h.Parts, part("source "+f.name, err))
 	}
-	if w.client != nil {
-		h.Parts = append(h.Parts, part("ksc", w.client.Ping(ctx)))
+	for _, profile := range slices.Sorted(maps.Keys(w.servers)) {
+		h.Parts = append(h.Parts, part(kscPath(profile), w.servers[profile].Ping(ctx)))
 	}
 	return h
 }

@@ -69,6 +69,17 @@ func writePreview(w io.Writer, p preview) error {
 	return err
 }
 
+// kscAddress is where the KSC of an order is.
+func (w *wiring) kscAddress(o bridge.Order) string {
+	_, want := bridge.SplitHost(o.Host)
+	for profile, k := range w.set.Servers() {
+		if profile == want {
+			return k.Address
+		}
+	}
+	return ""
+}
+
 // peekHold reads the hold for a dry run, which makes no store where there is none.
 func (w *wiring) peekHold(ctx context.Context) error {
 	if _, err := os.Stat(filepath.Join(w.set.Local.State, store.FileName)); err != nil {
@@ -97,7 +108,7 @@ func (w *wiring) preview(ctx context.Context, o bridge.Order) (preview, error) {
 	if v := guard.Admit(o); v.State != bridge.StateQueued {
 		return refuse(v)
 	}
-	router, exec, err := w.router()
+	router, server, err := w.router()
 	if err != nil {
 		return p, err
 	}
@@ -116,7 +127,7 @@ func (w *wiring) preview(ctx context.Context, o bridge.Order) (preview, error) {
 		p.Detail = fmt.Sprintf("the local agent would run %s on this machine", o.Task.Kind())
 		return p, nil
 	}
-	in, _, err := exec.Intend(ctx, o, true)
+	in, _, err := server.Intend(ctx, o, true)
 	if ee, ok := errors.AsType[*bridge.ExecError](err); ok && ee.Class == bridge.Permanent {
 		return refuse(bridge.Verdict{State: bridge.StateRefused, Reason: ee.Reason, Detail: err.Error()})
 	}
@@ -127,7 +138,7 @@ func (w *wiring) preview(ctx context.Context, o bridge.Order) (preview, error) {
 	if v := guard.Begin(o); v.State == bridge.StateRefused {
 		return refuse(v)
 	}
-	p.Post = "POST https://" + w.set.KSC.Address + "/api/v1.0/HostGroup.AddIncident"
+	p.Post = "POST https://" + w.kscAddress(o) + "/api/v1.0/HostGroup.AddIncident"
 	p.Body = string(ksc.Preview(in))
 	return p, nil
 }

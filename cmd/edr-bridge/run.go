@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -201,10 +202,13 @@ func (w *wiring) announce(ctx context.Context, feeds []feed) {
 
 // greetKSC logs in early, so that a wrong password or certificate shows at the start and not with the first alert.
 func (w *wiring) greetKSC(ctx context.Context) {
-	if w.client == nil {
-		return
-	}
-	if err := w.client.Ping(ctx); err != nil && ctx.Err() == nil {
-		w.log.Warn("KSC does not answer as it should, orders wait", "err", err)
+	var greeting sync.WaitGroup
+	defer greeting.Wait()
+	for profile, exec := range w.servers {
+		greeting.Go(func() {
+			if err := exec.Ping(ctx); err != nil && ctx.Err() == nil {
+				w.log.Warn("KSC does not answer as it should, orders wait", "ksc", kscPath(profile), "err", err)
+			}
+		})
 	}
 }

@@ -158,15 +158,15 @@ func (w *wiring) addressEarly(ctx context.Context, o bridge.Order) {
 	if err != nil {
 		return
 	}
-	router, exec, err := w.router()
-	if err != nil || exec == nil || o.Subject.PID != 0 || guard.Admit(o).State != bridge.StateQueued {
+	router, server, err := w.router()
+	if err != nil || server == nil || o.Subject.PID != 0 || guard.Admit(o).State != bridge.StateQueued {
 		return
 	}
 	if name, v := router.Choose(o); v.State != bridge.StateQueued || name != bridge.ExecutorKSC {
 		return
 	}
 	var early sync.WaitGroup
-	early.Go(func() { _, _, _ = exec.Intend(ctx, o, true) })
+	early.Go(func() { _, _, _ = server.Intend(ctx, o, true) })
 	w.onClose(early.Wait)
 }
 
@@ -307,7 +307,7 @@ func (r *sendRequest) orders(w *wiring, task bridge.Task) ([]bridge.Order, error
 		return nil, err
 	}
 	if len(hosts) == 0 {
-		if via != bridge.ViaLocal && (w.set.KSC != nil || task.Kind().KSC() && r.pid == 0) {
+		if via != bridge.ViaLocal && (hasKSC(w.set) || task.Kind().KSC() && r.pid == 0) {
 			return nil, usagef("--host is required (or --via local for this machine)")
 		}
 		hosts = []string{w.self.Names[0]}

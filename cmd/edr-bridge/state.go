@@ -120,8 +120,17 @@ func (w *wiring) openGuard() (*bridge.Guard, error) {
 // openKeeper makes what does the upkeep of a running bridge.
 func (w *wiring) openKeeper(st *store.Store, pipe *bridge.Pipeline) (*bridge.Keeper, error) {
 	cfg := bridge.KeeperConfig{Cabinet: st, Pipe: pipe, Hold: w.hold, Foreign: w.foreignAfter(), Logger: w.log}
-	if w.kscExec != nil {
-		cfg.Follower, cfg.FollowEvery = w.kscExec, w.set.KSC.Tasks.FollowEvery
+	server, err := w.openKSC()
+	if err != nil {
+		return nil, err
+	}
+	if server != nil {
+		cfg.Follower = server
+		for _, k := range w.set.Servers() {
+			if cfg.FollowEvery == 0 || k.Tasks.FollowEvery < cfg.FollowEvery {
+				cfg.FollowEvery = k.Tasks.FollowEvery
+			}
+		}
 	}
 	return bridge.NewKeeper(cfg)
 }
@@ -131,7 +140,7 @@ const countEvery = time.Hour
 
 // needsCount reports whether a budget is a share of hosts that only KSC knows.
 func (w *wiring) needsCount() bool {
-	if w.set.Inventory.Hosts > 0 || w.kscExec == nil {
+	if w.set.Inventory.Hosts > 0 || len(w.servers) == 0 {
 		return false
 	}
 	for _, l := range w.set.LimitPolicy() {
@@ -140,6 +149,19 @@ func (w *wiring) needsCount() bool {
 		}
 	}
 	return false
+}
+
+// countAll adds up the hosts of all KSC servers.
+func (w *wiring) countAll(ctx context.Context) (int, error) {
+	all := 0
+	for _, exec := range w.servers {
+		n, err := exec.CountHosts(ctx)
+		if err != nil {
+			return 0, err
+		}
+		all += n
+	}
+	return all, nil
 }
 
 // countHosts keeps the number of known hosts for budgets that are a share of them. Until KSC has answered such budgets
@@ -155,7 +177,7 @@ func (w *wiring) countHosts(ctx context.Context) {
 			return
 		case <-time.After(wait):
 		}
-		n, err := w.kscExec.CountHosts(ctx)
+		n, err := w.countAll(ctx)
 		if err != nil {
 			if ctx.Err() == nil {
 				w.log.Warn("KSC does not tell how many hosts there are", "err", err)

@@ -2,9 +2,7 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
-	"os"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -31,8 +29,7 @@ type wiring struct {
 	secrets *secrets.Store
 	store   *store.Store
 	agent   *localagent.Agent
-	client  *ksc.Client
-	kscExec *ksc.Executor
+	servers map[string]*ksc.Executor // by profile; the only one has the empty profile
 	guard   *bridge.Guard
 	rules   []byte // digest of the rule files read last
 	look    bool   // the verb changes nothing
@@ -76,7 +73,7 @@ func (a *app) settings() (*configs.Settings, *configs.Vendor, error) {
 	if err != nil {
 		return nil, nil, invalid(err)
 	}
-	if set.KSC != nil {
+	if hasKSC(set) {
 		vendor = nil
 	}
 	return set.WithVendor(vendor), vendor, nil
@@ -139,68 +136,6 @@ func (w *wiring) secret(ref configs.SecretRef) (func(context.Context) ([]byte, e
 	}, nil
 }
 
-// openKSC makes the client and executor of the configured KSC; both are nil when there is none. Nothing is dialled.
-func (w *wiring) openKSC() (*ksc.Executor, error) {
-	if w.set.KSC == nil || w.kscExec != nil {
-		return w.kscExec, nil
-	}
-	k := w.set.KSC
-	password, err := w.kscPassword()
-	if err != nil {
-		return nil, err
-	}
-	var ca []byte
-	if k.CA != "" {
-		if ca, err = os.ReadFile(k.CA); err != nil {
-			return nil, fail(exitConfig, "config.ksc.ca", fmt.Errorf("ksc.ca: %w", err), "copy klserver.cer from the Administration Server")
-		}
-	}
-	client, err := ksc.New(ksc.Config{
-		Address: k.Address, CA: ca, Fingerprints: k.Fingerprints, SystemRoots: k.SystemRoots, Insecure: k.Insecure,
-		User: k.User, Domain: k.Domain, DomainBase64: k.DomainEncoding == "base64", Internal: k.Internal,
-		VirtualServer: k.VirtualServer, Password: password, Timeout: k.Timeout, InFlight: k.InFlight, Logger: w.log,
-	})
-	if err != nil {
-		return nil, fail(exitConfig, "config.ksc", err, "edr-bridge config check")
-	}
-	w.client = client
-	w.onClose(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
-		defer cancel()
-		if err := client.Close(ctx); err != nil {
-			w.log.Debug("session was not ended", "err", err)
-		}
-	})
-	groups, err := bridge.NewProtect(w.protect())
-	if err != nil {
-		return nil, fail(exitConfig, "config.protect", err, "")
-	}
-	cfg := ksc.ExecutorConfig{Client: client, Groups: groups.NamesGroups(), Logger: w.log}
-	if w.kscExec, err = ksc.NewExecutor(cfg); err != nil {
-		return nil, fail(exitConfig, "config.ksc", err, "")
-	}
-	return w.kscExec, nil
-}
-
-// kscPassword prefers the stored secret; kscPassword of the environment is what the vendor's scripts read.
-func (w *wiring) kscPassword() (func(context.Context) ([]byte, error), error) {
-	get, err := w.secret(w.set.KSC.Password)
-	if err != nil || w.vendor == nil || w.vendor.Password() == nil {
-		return get, err
-	}
-	return func(ctx context.Context) ([]byte, error) {
-		if get != nil {
-			if value, err := get(ctx); err == nil {
-				return value, nil
-			}
-		}
-		for _, warning := range w.vendor.Warnings {
-			w.log.Warn("KSC connection taken from the environment", "detail", warning)
-		}
-		return w.vendor.Password(), nil
-	}, nil
-}
-
 // openAgent makes the local agent, or nil when it is not enabled.
 func (w *wiring) openAgent() (*localagent.Agent, error) {
 	if !w.set.Local.Enabled || w.agent != nil {
@@ -222,7 +157,7 @@ func (w *wiring) openAgent() (*localagent.Agent, error) {
 }
 
 // router opens the executors; the second result is KSC's, nil without KSC.
-func (w *wiring) router() (bridge.Router, *ksc.Executor, error) {
+func (w *wiring) router() (bridge.Router, bridge.Server, error) {
 	router := bridge.Router{Self: w.self, Fallback: w.set.Fallback == configs.FallbackLocal}
 	agent, err := w.openAgent()
 	if err != nil {
@@ -231,14 +166,14 @@ func (w *wiring) router() (bridge.Router, *ksc.Executor, error) {
 	if agent != nil {
 		router.Local, router.Processes = agent, agent
 	}
-	exec, err := w.openKSC()
+	server, err := w.openKSC()
 	if err != nil {
 		return router, nil, err
 	}
-	if exec != nil {
-		router.KSC = exec
+	if server != nil {
+		router.KSC = server
 	}
-	return router, exec, nil
+	return router, server, nil
 }
 
 // openPipeline puts the parts together; st may be a store that somebody watches.
@@ -247,7 +182,7 @@ func (w *wiring) openPipeline(mapper bridge.Mapper, st bridge.Store) (*bridge.Pi
 	if err != nil {
 		return nil, err
 	}
-	router, exec, err := w.router()
+	router, server, err := w.router()
 	if err != nil {
 		return nil, err
 	}
@@ -255,8 +190,10 @@ func (w *wiring) openPipeline(mapper bridge.Mapper, st bridge.Store) (*bridge.Pi
 	if w.meter != nil {
 		cfg.Meter = w.meter
 	}
-	if exec != nil {
-		cfg.InFlight, cfg.Settle = w.set.KSC.InFlight, w.set.KSC.SettleTime
+	if server != nil {
+		for _, k := range w.set.Servers() {
+			cfg.InFlight, cfg.Settle = max(cfg.InFlight, k.InFlight), max(cfg.Settle, k.SettleTime)
+		}
 	}
 	return bridge.NewPipeline(cfg)
 }
