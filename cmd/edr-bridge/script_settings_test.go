@@ -15,15 +15,19 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
-// settings [ksc] [pubsub] [stream] [FILE] writes edr-bridge.yaml: the connections named, then the file, and makes it the
+// settings [ksc] [profiles] [pubsub] [stream] [FILE] writes edr-bridge.yaml: the connections named, then the file, and makes it the
 // one the program reads.
 func (s *stage) settings(ts *testscript.TestScript, args []string) error {
-	var b, sources strings.Builder
+	var b, sources, servers strings.Builder
 	b.WriteString("version: 1\n")
 	for _, part := range args {
 		switch part {
 		case "ksc":
 			fmt.Fprintf(&b, "ksc: {address: %q, ca: klserver.cer, user: svc-edr, password: \"secret:ksc/password\", timeout: 1s, settle_time: 1s}\n", ts.Getenv("KSC"))
+		case "profiles": // a KSC that is there and one that is not
+			for name, address := range map[string]string{"main": ts.Getenv("KSC"), "branch": "127.0.0.1:1"} {
+				fmt.Fprintf(&servers, "  %s: {address: %q, ca: klserver.cer, user: svc-edr, timeout: 1s, settle_time: 1s}\n", name, address)
+			}
 		case "pubsub":
 			fmt.Fprintf(&sources, "  legacy: {type: redis-pubsub, address: %q, channel: high_severity_alerts, preset: python-edr}\n", ts.Getenv("REDIS"))
 		case "stream":
@@ -31,6 +35,9 @@ func (s *stage) settings(ts *testscript.TestScript, args []string) error {
 		default:
 			b.WriteString(ts.ReadFile(part))
 		}
+	}
+	if servers.Len() > 0 {
+		b.WriteString("ksc:\n" + servers.String())
 	}
 	if sources.Len() > 0 {
 		b.WriteString("sources:\n" + sources.String())
