@@ -57,6 +57,8 @@ func (c *checker) all() {
 	c.protect()
 	c.rules()
 	c.servers()
+	c.kuma()
+	c.http()
 	if len(s.Sources) > maxSources {
 		c.bad("sources", "must be %d at most", maxSources)
 	}
@@ -109,12 +111,14 @@ func (c *checker) protect() {
 }
 
 func (c *checker) rules() {
-	if len(c.s.Rules) > maxRules {
-		c.bad("rules", "must be %d patterns at most", maxRules)
-	}
-	for i, pattern := range c.s.Rules {
-		if _, err := filepath.Match(pattern, ""); err != nil {
-			c.bad(index("rules", i), "is no pattern: brackets must be closed")
+	for setting, patterns := range map[string][]string{"rules": c.s.Rules, "presets": c.s.Presets} {
+		if len(patterns) > maxRules {
+			c.bad(setting, "must be %d patterns at most", maxRules)
+		}
+		for i, pattern := range patterns {
+			if _, err := filepath.Match(pattern, ""); err != nil {
+				c.bad(index(setting, i), "is no pattern: brackets must be closed")
+			}
 		}
 	}
 }

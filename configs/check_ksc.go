@@ -31,7 +31,7 @@ func (c *checker) servers() {
 		if !isProfile(name) {
 			c.badKey(path, "the name of a profile must be lower-case letters, digits and dashes, 32 at most")
 		}
-		if k := c.s.Profiles[name]; k != nil && !(k.Address == "" && c.reported(path)) {
+		if k := c.s.Profiles[name]; k != nil && (k.Address != "" || !c.reported(path)) {
 			c.ksc(path, k)
 		}
 	}

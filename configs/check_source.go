@@ -1,6 +1,7 @@
 package configs
 
 import (
+	"maps"
 	"net"
 	"net/netip"
 	"slices"
@@ -14,7 +15,7 @@ const unixScheme = "unix://"
 
 // isLaterType reports whether a source type is one that this version does not have yet.
 func isLaterType(name string) bool {
-	return slices.Contains([]string{"kuma-script", "kuma-http", "kuma-soar", "kuma-poll", "webhook", "sensor"}, name)
+	return slices.Contains([]string{"sensor"}, name)
 }
 
 func (c *checker) source(name string, s *Source) {
@@ -25,30 +26,62 @@ func (c *checker) source(name string, s *Source) {
 	if s == nil || s.Type == "" && c.reported(path) {
 		return
 	}
-	if !c.require(join(path, "type"), s.Type != "", "redis-pubsub or redis-stream") {
+	if !c.require(join(path, "type"), s.Type != "", "redis-stream, webhook, kuma-script or another of the types of sources") {
 		return
 	}
-	oneOf(c, join(path, "type"), s.Type, RedisPubSub, RedisStream)
-	c.server(path, s)
-	c.require(join(path, "preset"), s.Preset != "", "how the documents are read, such as python-edr")
-	for i, task := range s.Tasks {
-		if _, err := bridge.ParseKind(task); err != nil {
-			c.bad(index(join(path, "tasks"), i), "%s", err)
-		}
-	}
+	oneOf(c, join(path, "type"), s.Type, sourceTypes()...)
+	c.foreign(path, s.Type)
+	c.anySource(path, s)
 	switch s.Type {
 	case RedisPubSub:
+		c.server(path, s)
 		c.require(join(path, "channel"), s.Channel != "", "the name of the channel")
 		between(c, join(path, "queue"), s.Queue, 1, 1_000_000)
-		c.foreign(path, RedisStream, "stream", "group", "consumer", "dead_letter", "claim_after")
 	case RedisStream:
+		c.server(path, s)
 		c.require(join(path, "stream"), s.Stream != "", "the key of the stream")
 		between(c, join(path, "claim_after"), s.ClaimAfter, time.Second, 24*time.Hour)
 		if s.Stream != "" && s.Stream == s.DeadLetter {
 			c.bad(join(path, "dead_letter"), "must be another stream than the source itself")
 		}
-		c.foreign(path, RedisPubSub, "channel", "queue")
+	case Webhook, KUMAHTTP:
+		c.ingress(path, s)
+		c.auth(path, s.Auth)
+	case KUMASOAR:
+		c.ingress(path, s)
+		c.require(join(path, "token"), s.Token != "", "a reference to the token that KUMA has for the SOAR, such as secret:soar/token")
+	case KUMAPoll:
+		between(c, join(path, "every"), s.Every, time.Second, time.Hour)
+	case KUMAScript:
+		c.script(path, s)
+	case SyslogTCP:
+		c.syslog(path, s)
 	default: // oneOf has refused it
+	}
+}
+
+// anySource checks what all types of sources have.
+func (c *checker) anySource(path string, s *Source) {
+	if s.Type == KUMAScript {
+		if s.Preset != presetOf(KUMAScript) {
+			c.bad(join(path, "preset"), "call-outs have a form of their own: remove the line")
+		}
+	} else {
+		c.require(join(path, "preset"), s.Preset != "", "how the documents are read, such as python-edr (edr-bridge presets list)")
+	}
+	for i, task := range s.Tasks {
+		if _, err := bridge.ParseKind(task); err != nil {
+			c.bad(index(join(path, "tasks"), i), "%s", err)
+		}
+	}
+	for i, host := range s.Hosts {
+		if strings.ContainsAny(host, `/\:@[]{} `) {
+			c.bad(index(join(path, "hosts"), i), "is no host name or glob (wildcards are * and ?)")
+		}
+	}
+	c.profile(join(path, "ksc"), s.KSC)
+	if s.Type.NeedsKUMA() && c.s.KUMA == nil {
+		c.bad(join(path, "type"), "%s needs the REST API of KUMA: set kuma.address", s.Type)
 	}
 }
 
@@ -97,11 +130,42 @@ func (c *checker) server(path string, s *Source) {
 	}
 }
 
-// foreign refuses settings that only another type of source knows.
-func (c *checker) foreign(path string, other SourceType, names ...string) {
-	for _, name := range names {
-		if c.s.places.has(join(path, name)) {
-			c.bad(join(path, name), "is a setting of %s", other)
+// sourceTypes lists the types in the order of the documentation.
+func sourceTypes() []SourceType {
+	return []SourceType{RedisPubSub, RedisStream, Webhook, KUMAHTTP, KUMASOAR, KUMAPoll, KUMAScript, SyslogTCP}
+}
+
+// settingsOf returns the settings that only some types of sources know, with these types.
+func settingsOf() map[string][]SourceType {
+	redis := []SourceType{RedisPubSub, RedisStream}
+	called := []SourceType{Webhook, KUMAHTTP, KUMASOAR}
+	of := map[string][]SourceType{
+		"channel": {RedisPubSub}, "queue": {RedisPubSub},
+		"stream": {RedisStream}, "group": {RedisStream}, "consumer": {RedisStream}, "dead_letter": {RedisStream}, "claim_after": {RedisStream},
+		"path": called, "auth": {Webhook, KUMAHTTP}, "encodings": {Webhook, KUMAHTTP}, "rate": append(called, SyslogTCP), "peers": append(called, SyslogTCP),
+		"token": {KUMASOAR}, "tags": {KUMASOAR}, "every": {KUMAPoll},
+		"socket": {KUMAScript}, "call_group": {KUMAScript}, "spool": {KUMAScript}, "mode": {KUMAScript},
+		"listen": {SyslogTCP}, "allow_plain": {SyslogTCP}, "server_tls": {SyslogTCP},
+	}
+	for _, name := range []string{"address", "addresses", "username", "password", "db", "tls", "sentinel", "cluster", "allow_open"} {
+		of[name] = redis
+	}
+	return of
+}
+
+// foreign refuses settings that only other types of sources know.
+func (c *checker) foreign(path string, own SourceType) {
+	if !slices.Contains(sourceTypes(), own) {
+		return
+	}
+	of := settingsOf()
+	for _, name := range slices.Sorted(maps.Keys(of)) {
+		if c.s.places.has(join(path, name)) && !slices.Contains(of[name], own) {
+			var known []string
+			for _, t := range of[name] {
+				known = append(known, string(t))
+			}
+			c.bad(join(path, name), "is a setting of %s", strings.Join(known, ", "))
 		}
 	}
 }

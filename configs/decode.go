@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"reflect"
+	"strings"
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
@@ -177,7 +178,11 @@ func (d *decoder) laterSource(path string, n ast.Node, end int) bool {
 			continue
 		}
 		d.hide(n, end)
-		d.bad(p.Value, join(path, "type"), "%s is not in this version: use redis-pubsub or redis-stream", text)
+		var known []string
+		for _, t := range sourceTypes() {
+			known = append(known, string(t))
+		}
+		d.bad(p.Value, join(path, "type"), "%s is not in this version: use one of %s", text, strings.Join(known, ", "))
 		return true
 	}
 	return false

@@ -55,6 +55,7 @@ func Default(env func(string) (string, bool)) *Settings {
 		GiveUp:    30 * time.Minute,
 		Audit:     Audit{AnchorEvery: time.Hour, Keep: 90 * 24 * time.Hour},
 		API:       API{Enabled: true},
+		HTTP:      HTTP{Listen: "127.0.0.1:8448", MaxBody: 4 << 20, MaxConns: 512, MaxConnsPeer: 64},
 	}
 	s.fill()
 	return s
@@ -78,9 +79,12 @@ func (s *Settings) fill() {
 	for path, k := range s.servers() {
 		k.fill(path, p)
 	}
+	if s.KUMA != nil {
+		s.KUMA.fill(p)
+	}
 	for name, source := range s.Sources {
 		if source != nil {
-			source.fill(join("sources", name), p)
+			source.fill(name, p)
 		}
 	}
 	for i := range s.Limits {
@@ -109,6 +113,11 @@ func (s *Settings) belowState() {
 	}
 	if !p.has("api.socket") {
 		s.API.Socket = filepath.Join(s.Local.State, "edr-bridge.sock")
+	}
+	for _, source := range s.Sources {
+		if source != nil {
+			source.belowState(s.Local.State)
+		}
 	}
 }
 
@@ -152,8 +161,62 @@ func (t *KSCTasks) fill(path string, p places) {
 	}
 }
 
-func (s *Source) fill(path string, p places) {
+func (k *KUMA) fill(p places) {
+	if !p.has("kuma.token") {
+		k.Token = "secret:kuma/token"
+	}
+	if !p.has("kuma.version") {
+		k.Version = "auto"
+	}
+	if !p.has("kuma.timeout") {
+		k.Timeout = defaultTimeout
+	}
+}
+
+// presetOf is the preset a source has without saying.
+func presetOf(t SourceType) string {
+	switch t {
+	case KUMAHTTP:
+		return "kuma"
+	case KUMASOAR, KUMAPoll:
+		return "kuma-alert"
+	case KUMAScript:
+		return "kuma-call"
+	default:
+		return ""
+	}
+}
+
+func (s *Source) fill(name string, p places) {
+	path := join("sources", name)
+	if !p.has(join(path, "preset")) {
+		s.Preset = presetOf(s.Type)
+	}
+	if s.Type.OverHTTP() && !p.has(join(path, "path")) {
+		s.Path = "/" + name
+	}
+	if s.Auth != nil {
+		s.Auth.fill(join(path, "auth"), p)
+	}
 	switch s.Type {
+	case KUMASOAR:
+		if s.Tags == nil {
+			s.Tags = &SOARTags{}
+		}
+		if !p.has(join(path, "tags.id")) {
+			s.Tags.ID = "alert_id"
+		}
+		if !p.has(join(path, "tags.url")) {
+			s.Tags.URL = "kuma_url"
+		}
+	case KUMAPoll:
+		if !p.has(join(path, "every")) {
+			s.Every = 10 * time.Second
+		}
+	case KUMAScript:
+		if !p.has(join(path, "mode")) {
+			s.Mode = bridge.ModeEnforce
+		}
 	case RedisPubSub:
 		if !p.has(join(path, "queue")) {
 			s.Queue = defaultQueue
@@ -172,6 +235,28 @@ func (s *Source) fill(path string, p places) {
 	}
 	if !p.has(join(path, "host")) && s.Preset == "python-edr" && s.onThisMachine() {
 		s.Host = HostThis
+	}
+}
+
+func (a *Auth) fill(path string, p places) {
+	if a.HMAC != nil && !p.has(join(path, "hmac.window")) {
+		a.HMAC.Window = 5 * time.Minute
+	}
+	if a.BodyHMAC != nil && !p.has(join(path, "body_hmac.header")) {
+		a.BodyHMAC.Header = "X-Hub-Signature-256"
+	}
+}
+
+// belowState sets the paths of call-outs that lie in the state directory unless they are set.
+func (s *Source) belowState(state string) {
+	if s.Type != KUMAScript {
+		return
+	}
+	if s.Socket == "" {
+		s.Socket = filepath.Join(state, "kuma.sock")
+	}
+	if s.Spool == "" {
+		s.Spool = filepath.Join(state, "spool")
 	}
 }
 
@@ -198,14 +283,31 @@ func (s *Settings) files() map[string]*string {
 	for path, k := range s.servers() {
 		files[join(path, "ca")] = &k.CA
 	}
+	if s.KUMA != nil {
+		files["kuma.ca"] = &s.KUMA.CA
+	}
+	s.HTTP.TLS.files("http.tls", files)
 	for name, source := range s.Sources {
-		if source == nil || source.TLS == nil {
+		if source == nil {
 			continue
 		}
-		path := join(join("sources", name), "tls")
-		files[path+".ca"], files[path+".cert"], files[path+".key"] = &source.TLS.CA, &source.TLS.Cert, &source.TLS.Key
+		path := join("sources", name)
+		if t := source.TLS; t != nil {
+			files[path+".tls.ca"], files[path+".tls.cert"], files[path+".tls.key"] = &t.CA, &t.Cert, &t.Key
+		}
+		source.ServerTLS.files(path+".server_tls", files)
+		if source.Type == KUMAScript {
+			files[path+".socket"], files[path+".spool"] = &source.Socket, &source.Spool
+		}
 	}
 	return files
+}
+
+// files adds its paths.
+func (t *ServerTLS) files(path string, files map[string]*string) {
+	if t != nil {
+		files[path+".cert"], files[path+".key"], files[path+".client_ca"] = &t.Cert, &t.Key, &t.ClientCA
+	}
 }
 
 // userState is the state directory of an account that is not root (XDG Base Directory Specification).

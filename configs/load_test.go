@@ -117,9 +117,9 @@ func TestF35MistakesAreReportedTogetherWithTheirPlaces(t *testing.T) {
 	_, err := load(t, `version: 1
 mode: enforced
 sources:
-  bus: {type: redis-strem, address: localhost, preset: x}
+  bus: {type: redis-strem, address: localhost, preset: x, db: x}
   poll:
-    type: kuma-poll
+    type: sensor
     token: abc
   two:
     type: redis-pubsub
@@ -150,10 +150,10 @@ log:
 	}
 	want := []string{
 		`edr-bridge.yaml:2:7: mode: must be off, shadow, approve or enforce, not "enforced", did you mean "enforce"?`,
-		`edr-bridge.yaml:4:15: sources.bus.type: must be redis-pubsub or redis-stream, not "redis-strem", did you mean "redis-stream"?`,
-		`edr-bridge.yaml:4:37: sources.bus.address: must be host:port or unix:///path; user and password stand in username and password`,
-		`edr-bridge.yaml:6:11: sources.poll.type: kuma-poll is not in this version: use redis-pubsub or redis-stream`,
-		`edr-bridge.yaml:9:5: sources.two.preset: required: how the documents are read, such as python-edr`,
+		`edr-bridge.yaml:4:15: sources.bus.type: must be redis-pubsub, redis-stream, webhook, kuma-http, kuma-soar, kuma-poll, kuma-script or syslog, not "redis-strem", did you mean "redis-stream"?`,
+		`edr-bridge.yaml:4:63: sources.bus.db: must be a whole number, not "x"`,
+		`edr-bridge.yaml:6:11: sources.poll.type: sensor is not in this version: use one of redis-pubsub, redis-stream, webhook, kuma-http, kuma-soar, kuma-poll, kuma-script, syslog`,
+		`edr-bridge.yaml:9:5: sources.two.preset: required: how the documents are read, such as python-edr (edr-bridge presets list)`,
 		`edr-bridge.yaml:10:5: sources.two.addess: unknown setting, did you mean "address"?`,
 		`edr-bridge.yaml:11:14: sources.two.address: must be host:port or unix:///path; user and password stand in username and password`,
 		`edr-bridge.yaml:13:5: sources.two.channel: is set twice; the first is in line 12`,

@@ -12,7 +12,7 @@ const (
 	maxRuleFile  = 1 << 20 // bytes
 )
 
-// RuleFile is one file of rules.
+// RuleFile is one file of rules or presets.
 type RuleFile struct {
 	// Name is its path, relative to the working directory when the settings file was; Data its text, 1 MiB at most.
 	Name string
@@ -23,10 +23,25 @@ type RuleFile struct {
 // matches nothing gives nothing, a path without * ? [ must exist. Files that anyone may write to are refused. Errors are
 // *Error; it ends early when ctx does.
 func (s *Settings) RuleFiles(ctx context.Context) ([]RuleFile, error) {
+	return s.named(ctx, "rules", s.Rules)
+}
+
+// PresetFiles reads the files of `presets` as RuleFiles does those of `rules`.
+func (s *Settings) PresetFiles(ctx context.Context) ([]RuleFile, error) {
+	return s.named(ctx, "presets", s.Presets)
+}
+
+// named reads the files that the patterns of a setting name.
+func (s *Settings) named(ctx context.Context, setting string, patterns []string) ([]RuleFile, error) {
 	var files []RuleFile
 	var problems []Problem
 	seen := make(map[string]bool)
-	for i, pattern := range s.Rules {
+	for i, pattern := range patterns {
+		wrong := func(message string) Problem {
+			path := index(setting, i)
+			at, _ := s.places.nearest(path)
+			return Problem{File: s.places.file, Line: at.line, Column: at.column, Path: path, Message: message}
+		}
 		full := pattern
 		if !filepath.IsAbs(pattern) && s.places.file != "" {
 			full = filepath.Join(literalGlob(s.places.dir), pattern)
@@ -45,11 +60,11 @@ func (s *Settings) RuleFiles(ctx context.Context) ([]RuleFile, error) {
 				return nil, err
 			}
 			if len(seen) > maxRuleFiles {
-				return nil, &Error{Problems: []Problem{s.ruleProblem(i, "matches more than 1000 files")}}
+				return nil, &Error{Problems: []Problem{wrong("matches more than 1000 files")}}
 			}
 			data, err := readGuarded(name, maxRuleFile)
 			if err != nil {
-				problems = append(problems, s.ruleProblem(i, err.Error()))
+				problems = append(problems, wrong(err.Error()))
 				continue
 			}
 			files = append(files, RuleFile{Name: name, Data: data})
@@ -59,12 +74,6 @@ func (s *Settings) RuleFiles(ctx context.Context) ([]RuleFile, error) {
 		return nil, &Error{Problems: problems}
 	}
 	return files, nil
-}
-
-func (s *Settings) ruleProblem(i int, message string) Problem {
-	path := index("rules", i)
-	at, _ := s.places.nearest(path)
-	return Problem{File: s.places.file, Line: at.line, Column: at.column, Path: path, Message: message}
 }
 
 // literalGlob makes a directory match only itself at the head of a pattern.

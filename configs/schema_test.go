@@ -27,7 +27,9 @@ func settingTypes() []reflect.Type {
 		reflect.TypeFor[Settings](), reflect.TypeFor[Source](), reflect.TypeFor[TLS](), reflect.TypeFor[Sentinel](), reflect.TypeFor[KSC](),
 		reflect.TypeFor[KSCTasks](), reflect.TypeFor[Limit](), reflect.TypeFor[Inventory](), reflect.TypeFor[Approvals](), reflect.TypeFor[Hours](),
 		reflect.TypeFor[Damping](), reflect.TypeFor[Undo](), reflect.TypeFor[Leases](), reflect.TypeFor[Audit](), reflect.TypeFor[AnchorStream](),
-		reflect.TypeFor[Metrics](), reflect.TypeFor[API](),
+		reflect.TypeFor[Metrics](), reflect.TypeFor[API](), reflect.TypeFor[HTTP](), reflect.TypeFor[ServerTLS](), reflect.TypeFor[Auth](),
+		reflect.TypeFor[BasicAuth](), reflect.TypeFor[HMACAuth](), reflect.TypeFor[BodyHMACAuth](), reflect.TypeFor[Rate](), reflect.TypeFor[KUMA](),
+		reflect.TypeFor[Feedback](), reflect.TypeFor[ActiveList](), reflect.TypeFor[SOARTags](),
 		reflect.TypeFor[Local](), reflect.TypeFor[Protect](), reflect.TypeFor[Dedupe](), reflect.TypeFor[Secrets](), reflect.TypeFor[Log](),
 	}
 }
@@ -298,7 +300,7 @@ func TestSchemaAndLoaderAgree(t *testing.T) {
 		source(", db: -1"): false, source(", queue: 0"): false, source(", tasks: [isolateHost]"): true, source(", tasks: [isolate]"): false,
 		source(", password: hunter2"): false, source(`, password: "secret:a/b"`): true, source(`, password: "secret:A"`): false,
 		source(", sentinel: {}"): false, source(", cluster: yes"): false, source(", cluster: true"): true,
-		head + "sources: {a: {type: webhook}}": false, head + "sources: []": false,
+		head + "sources: {a: {type: sensor}}": false, head + "sources: {a: {type: webhook, preset: generic}}": true, head + "sources: []": false,
 		ksc(""): true, ksc(", timeout: 30s"): true, ksc(", timeout: 30"): false, ksc(", timeout: soon"): false, ksc(", in_flight: 2000"): false,
 		ksc(", domain_encoding: rot13"): false, head + "ksc: {user: u, ca: c.pem}": false,
 		head + "max_age: {pid: 30s, isolateHost: 1h}": true, head + "max_age: {isolate: 1h}": false, head + "max_age: {pid: 30}": false,

@@ -21,6 +21,12 @@ type Settings struct {
 	Profiles map[string]*KSC `yaml:"-"`
 	// Tenants are the profiles of KSC for the alerts of a tenant, by the tenant's id. Alerts of other tenants are refused.
 	Tenants map[string]string `yaml:"tenants,omitempty"`
+	// KUMA is the core that is asked for alerts and events and told about outcomes.
+	KUMA *KUMA `yaml:"kuma,omitempty"`
+	// HTTP is the listener of sources that products call.
+	HTTP HTTP `yaml:"http"`
+	// Presets are files with presets besides the built-in ones: paths or globs, relative to this file.
+	Presets []string `yaml:"presets,omitempty"`
 	// Fallback says what happens when KSC cannot be reached: none (default, orders wait) or local (the local agent takes
 	// over orders for this machine).
 	Fallback Fallback `yaml:"fallback" jsonschema:"enum=none,enum=local"`

@@ -15,13 +15,7 @@ import (
 // references. Loading it gives the same settings.
 func (s *Settings) Resolved() ([]byte, error) {
 	c := *s
-	c.Rules = make([]string, 0, len(s.Rules))
-	for _, pattern := range s.Rules {
-		if !filepath.IsAbs(pattern) && s.places.base != "" {
-			pattern = filepath.Join(literalGlob(s.places.base), pattern)
-		}
-		c.Rules = append(c.Rules, pattern)
-	}
+	c.Rules, c.Presets = s.absolutePatterns(s.Rules), s.absolutePatterns(s.Presets)
 	options := []yaml.EncodeOption{
 		yaml.IndentSequence(true),
 		yaml.CustomMarshaler(func(d time.Duration) ([]byte, error) { return []byte(show(d)), nil }),
@@ -38,6 +32,17 @@ func (s *Settings) Resolved() ([]byte, error) {
 		return nil, fmt.Errorf("show settings: %w", err)
 	}
 	return append(out, ksc...), nil
+}
+
+func (s *Settings) absolutePatterns(patterns []string) []string {
+	out := make([]string, 0, len(patterns))
+	for _, pattern := range patterns {
+		if !filepath.IsAbs(pattern) && s.places.base != "" {
+			pattern = filepath.Join(literalGlob(s.places.base), pattern)
+		}
+		out = append(out, pattern)
+	}
+	return out
 }
 
 // Digest returns the SHA-256 of Resolved in hex: equal for settings that mean the same.

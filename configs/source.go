@@ -1,6 +1,10 @@
 package configs
 
-import "time"
+import (
+	"time"
+
+	"github.com/edr-bridge/edr-bridge/bridge"
+)
 
 // SourceType is the kind of a source.
 type SourceType string
@@ -9,6 +13,12 @@ type SourceType string
 const (
 	RedisPubSub SourceType = "redis-pubsub"
 	RedisStream SourceType = "redis-stream"
+	Webhook     SourceType = "webhook"
+	KUMAHTTP    SourceType = "kuma-http"
+	KUMASOAR    SourceType = "kuma-soar"
+	KUMAPoll    SourceType = "kuma-poll"
+	KUMAScript  SourceType = "kuma-script"
+	SyslogTCP   SourceType = "syslog"
 )
 
 // HostThis as Source.Host says that alerts without a host are about this machine.
@@ -16,9 +26,10 @@ const HostThis = "this"
 
 // Source is one place alerts come from.
 type Source struct {
-	// Type is redis-pubsub (at most once: what is published while the connection is down is lost) or redis-stream
-	// (at least once).
-	Type SourceType `yaml:"type" jsonschema:"required,enum=redis-pubsub,enum=redis-stream"`
+	// Type is redis-pubsub (at most once: what is published while the connection is down is lost), redis-stream (at least
+	// once), webhook (HTTP requests of any product), kuma-http (the destination of a KUMA correlator), kuma-soar (KUMA's push to
+	// a SOAR), kuma-poll (KUMA's REST API is asked), kuma-script (the nine response scripts of KUMA) or syslog (lines over TCP).
+	Type SourceType `yaml:"type" jsonschema:"required,enum=redis-pubsub,enum=redis-stream,enum=webhook,enum=kuma-http,enum=kuma-soar,enum=kuma-poll,enum=kuma-script,enum=syslog"`
 	// Address is host:port, [ipv6]:port or unix:///path of the Redis server.
 	Address string `yaml:"address,omitempty"`
 	// Addresses are the sentinels, or the nodes of a cluster to start from.
@@ -52,8 +63,45 @@ type Source struct {
 	// (redis-stream).
 	ClaimAfter time.Duration `yaml:"claim_after,omitempty"`
 
-	// Preset is how the documents are read: python-edr or generic.
-	Preset string `yaml:"preset" jsonschema:"required"`
+	// Path is the path of the requests, /NAME by default (webhook, kuma-http, kuma-soar).
+	Path string `yaml:"path,omitempty"`
+	// Auth says how a sender proves itself (webhook, kuma-http).
+	Auth *Auth `yaml:"auth,omitempty"`
+	// Encodings are the content encodings that are taken besides none: gzip, snappy (webhook, kuma-http).
+	Encodings []string `yaml:"encodings,omitempty" jsonschema:"enum=gzip,enum=snappy"`
+	// Rate bounds what is taken in (webhook, kuma-http, kuma-soar, syslog).
+	Rate *Rate `yaml:"rate,omitempty"`
+	// Peers are the addresses and networks that may connect; default all (webhook, kuma-http, kuma-soar, syslog).
+	Peers []string `yaml:"peers,omitempty"`
+	// Token is a reference to what KUMA has as the token of the SOAR (kuma-soar).
+	Token SecretRef `yaml:"token,omitempty"`
+	// Tags are the names of the form fields (kuma-soar).
+	Tags *SOARTags `yaml:"tags,omitempty"`
+	// Every is how often KUMA is asked, 1s to 1h; default 10s (kuma-poll).
+	Every time.Duration `yaml:"every,omitempty"`
+	// Socket is the path of the Unix socket of the call-outs, 107 bytes at most; default kuma.sock below local.state (kuma-script).
+	Socket string `yaml:"socket,omitempty"`
+	// CallGroup is the Unix group whose members may call out besides the bridge's own account: kuma; default the group of the
+	// process (kuma-script).
+	CallGroup string `yaml:"call_group,omitempty"`
+	// Spool is the directory for call-outs while no bridge runs; default spool below local.state (kuma-script).
+	Spool string `yaml:"spool,omitempty"`
+	// Mode bounds what call-outs may do, below the mode of the settings: shadow, approve or enforce (default) (kuma-script).
+	Mode bridge.Mode `yaml:"mode,omitempty" jsonschema:"enum=shadow,enum=approve,enum=enforce"`
+	// Listen is host:port (syslog).
+	Listen string `yaml:"listen,omitempty"`
+	// AllowPlain accepts lines beyond this machine without TLS: whoever reaches the port is believed (syslog).
+	AllowPlain bool `yaml:"allow_plain,omitempty"`
+	// ServerTLS makes the port TLS; with client_ca senders need a certificate (syslog).
+	ServerTLS *ServerTLS `yaml:"server_tls,omitempty"`
+
+	// Preset is how the documents are read, such as python-edr, generic or wazuh (`edr-bridge presets list`). The kuma sources
+	// have one of their own.
+	Preset string `yaml:"preset,omitempty"`
+	// KSC is the profile of KSC for alerts that name no tenant, where there are several.
+	KSC string `yaml:"ksc,omitempty"`
+	// Hosts are the only hosts alerts of this source may act on, as names or globs; default all.
+	Hosts []string `yaml:"hosts,omitempty"`
 	// Host is the host of alerts that name none: this (this machine) or a name. The default is this for python-edr over
 	// a loopback or unix address, else nothing: such alerts are refused.
 	Host string `yaml:"host,omitempty"`
@@ -84,6 +132,15 @@ type Sentinel struct {
 	// Password is a reference to the password at the sentinels.
 	Password SecretRef `yaml:"password,omitempty"`
 }
+
+// Redis reports whether the source is read from Redis.
+func (t SourceType) Redis() bool { return t == RedisPubSub || t == RedisStream }
+
+// OverHTTP reports whether the source shares the listener of http.
+func (t SourceType) OverHTTP() bool { return t == Webhook || t == KUMAHTTP || t == KUMASOAR }
+
+// NeedsKUMA reports whether the source asks KUMA itself.
+func (t SourceType) NeedsKUMA() bool { return t == KUMASOAR || t == KUMAPoll }
 
 // Nodes returns Address or Addresses.
 func (s *Source) Nodes() []string {
