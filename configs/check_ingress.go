@@ -4,7 +4,6 @@ import (
 	"net"
 	"net/netip"
 	"strings"
-	"time"
 
 	"github.com/edr-bridge/edr-bridge/bridge"
 )
@@ -125,7 +124,9 @@ func (c *checker) auth(path string, a *Auth) {
 	}
 	if h := a.HMAC; h != nil {
 		c.require(join(path, "hmac.keys"), len(h.Keys) > 0, "references to keys by their ids: {k1: secret:hooks/k1}")
-		between(c, join(path, "hmac.window"), h.Window, time.Second, time.Hour)
+		if len(h.Keys) > 2 {
+			c.bad(join(path, "hmac.keys"), "must be two at most: the old one and the new one")
+		}
 	}
 	if b := a.BodyHMAC; b != nil {
 		c.require(join(path, "body_hmac.key"), b.Key != "", "a reference such as secret:hooks/grafana")

@@ -239,9 +239,6 @@ func (s *Source) fill(name string, p places) {
 }
 
 func (a *Auth) fill(path string, p places) {
-	if a.HMAC != nil && !p.has(join(path, "hmac.window")) {
-		a.HMAC.Window = 5 * time.Minute
-	}
 	if a.BodyHMAC != nil && !p.has(join(path, "body_hmac.header")) {
 		a.BodyHMAC.Header = "X-Hub-Signature-256"
 	}

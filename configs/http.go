@@ -1,7 +1,5 @@
 package configs
 
-import "time"
-
 // HTTP is about the listener that the sources webhook, kuma-http and kuma-soar share.
 type HTTP struct {
 	// Listen is host:port. Default 127.0.0.1:8448. Beyond this machine it needs tls, and auth on every source.
@@ -12,7 +10,7 @@ type HTTP struct {
 	MaxBody int `yaml:"max_body" jsonschema:"minimum=1024,maximum=67108864"`
 	// MaxConns is how many connections are open at once, 1 to 65536; default 512.
 	MaxConns int `yaml:"max_conns" jsonschema:"minimum=1,maximum=65536"`
-	// MaxConnsPeer is how many of them one address may have, 1 to 65536; default 64.
+	// MaxConnsPeer is how many of them one address beyond this machine may have, 1 to 65536; default 64.
 	MaxConnsPeer int `yaml:"max_conns_peer" jsonschema:"minimum=1,maximum=65536"`
 }
 
@@ -48,12 +46,10 @@ type BasicAuth struct {
 	Password SecretRef `yaml:"password" jsonschema:"required"`
 }
 
-// HMACAuth is HMAC-SHA256 with time and nonce.
+// HMACAuth is HMAC-SHA256 with time and nonce; clocks may be five minutes apart.
 type HMACAuth struct {
 	// Keys are references to the keys by their ids: two while a key is replaced.
 	Keys map[string]SecretRef `yaml:"keys" jsonschema:"required"`
-	// Window is how far the sender's clock may be off, 1s to 1h; default 5m.
-	Window time.Duration `yaml:"window"`
 }
 
 // BodyHMACAuth is HMAC-SHA256 over the body.

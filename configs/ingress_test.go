@@ -24,11 +24,11 @@ sources:
 `)
 	corr, soar, poll, calls, hook := s.Sources["corr"], s.Sources["soar"], s.Sources["poll"], s.Sources["calls"], s.Sources["hook"]
 	got := []any{
-		corr.Path, corr.Preset, corr.Auth.HMAC.Window, soar.Preset, soar.Tags.ID, soar.Tags.URL, poll.Every, poll.Preset, calls.Preset, calls.Socket,
+		corr.Path, corr.Preset, soar.Preset, soar.Tags.ID, soar.Tags.URL, poll.Every, poll.Preset, calls.Preset, calls.Socket,
 		calls.Spool, calls.Mode, hook.Path, hook.Auth.BodyHMAC.Header, s.KUMA.Address, s.KUMA.Token, s.KUMA.Version, s.HTTP.Listen,
 	}
 	want := []any{
-		"/corr", "kuma", 5 * time.Minute, "kuma-alert", "alert_id", "kuma_url", 10 * time.Second, "kuma-alert", "kuma-call", "/var/lib/x/kuma.sock",
+		"/corr", "kuma", "kuma-alert", "alert_id", "kuma_url", 10 * time.Second, "kuma-alert", "kuma-call", "/var/lib/x/kuma.sock",
 		"/var/lib/x/spool", bridge.ModeEnforce, "/hook", "X-Hub-Signature-256", "core:7223", SecretRef("secret:kuma/token"), "auto", "127.0.0.1:8448",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
@@ -52,7 +52,8 @@ func TestMistakesInSourcesThatAreCalled(t *testing.T) {
 		"no way":                {hook(", auth: {}"), "must be exactly one of"},
 		"token itself":          {hook(", auth: {bearer: hunter2}"), "must be a reference"},
 		"clients":               {hook(", auth: {clients: [a]}"), "needs http.tls.client_ca"},
-		"hmac without keys":     {hook(", auth: {hmac: {window: 1m}}"), "auth.hmac.keys: required"},
+		"hmac without keys":     {hook(", auth: {hmac: {keys: {}}}"), "auth.hmac.keys: required"},
+		"three keys":            {hook(`, auth: {hmac: {keys: {a: "secret:a", b: "secret:b", c: "secret:c"}}}`), "must be two at most"},
 		"path":                  {hook(", path: alerts"), "must be a path such as /alerts"},
 		"path twice":            {"sources: {a: {type: webhook, preset: falco, path: /x}, b: {type: kuma-http, path: /x}}\n", "is the path of sources.b as well"},
 		"encoding":              {hook(", encodings: [br]"), "must be gzip or snappy"},
