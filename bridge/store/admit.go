@@ -15,7 +15,7 @@ import (
 const intentStep = 5 * time.Second
 
 const (
-	insertAlert = `INSERT INTO alerts (seq, source, id, preset, received, raw_of, raw) VALUES (?,?,?,?,?,?,?)`
+	insertAlert = `INSERT INTO alerts (seq, source, id, preset, tenant, in_case, received, raw_of, raw) VALUES (?,?,?,?,?,?,?,?,?)`
 	insertOrder = `INSERT INTO orders (seq, id, state, owner, admitted, updated, alert, alert_id, source, rule, at, actor, host,
 	task, params, subject, mode, via, lasts, dedupe, dedupe_window, dedupe_until, alert_time, created, not_after, reason, detail,
 	covers, executor, attempts, ref, intent_target, intent_names, intent_second, intent_key, intent_body, due, approval, isolates, trail)
@@ -127,7 +127,7 @@ func (t *tx) admit(a admission) ([]bridge.Admitted, error) {
 		if al.sameAs != i {
 			raw, rawOf = nil, a.alerts[al.sameAs].seq
 		}
-		if _, err := t.run(insertAlert, al.seq, text(al.Source), text(al.ID), text(al.Preset), nanos(al.Received), rawOf, raw); err != nil {
+		if _, err := t.run(insertAlert, al.seq, text(al.Source), text(al.ID), text(al.Preset), text(al.Tenant), text(al.Case), nanos(al.Received), rawOf, raw); err != nil {
 			return nil, err
 		}
 	}

@@ -9,10 +9,10 @@ import (
 	"github.com/edr-bridge/edr-bridge/bridge"
 )
 
-const selectAlert = `SELECT a.seq, a.source, a.id, a.preset, a.received, coalesce(a.raw, (SELECT b.raw FROM alerts b WHERE b.seq = a.raw_of))
+const selectAlert = `SELECT a.seq, a.source, a.id, a.preset, a.tenant, a.in_case, a.received, coalesce(a.raw, (SELECT b.raw FROM alerts b WHERE b.seq = a.raw_of))
 	FROM alerts a`
 
-// AlertOf returns the alert an order comes from with ID, Source, Preset, Received and Raw; the mapper reads everything
+// AlertOf returns the alert an order comes from with ID, Source, Preset, Tenant, Case, Received and Raw; the mapper reads everything
 // else from Raw. ErrNotFound: no order has exactly this id, or its alert was not stored with it.
 func (s *Store) AlertOf(ctx context.Context, orderID string) (bridge.Alert, error) {
 	var found []bridge.Alert
@@ -42,7 +42,8 @@ func (s *Store) alerts(ctx context.Context, sql string, args []driver.Value, out
 	return s.read(ctx, func(c *conn) error {
 		return c.each(ctx, sql, args, func(row []driver.Value) (bool, error) {
 			*out = append(*out, bridge.Alert{
-				Source: asText(row[1]), ID: asText(row[2]), Preset: asText(row[3]), Received: asTime(row[4]), Raw: asBytes(row[5]),
+				Source: asText(row[1]), ID: asText(row[2]), Preset: asText(row[3]), Tenant: asText(row[4]), Case: asText(row[5]),
+				Received: asTime(row[6]), Raw: asBytes(row[7]),
 			})
 			return true, nil
 		})

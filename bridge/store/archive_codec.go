@@ -160,6 +160,8 @@ type alertJSON struct {
 	Source   string    `json:"source,omitempty"`
 	ID       string    `json:"id,omitempty"`
 	Preset   string    `json:"preset,omitempty"`
+	Tenant   string    `json:"tenant,omitempty"`
+	Case     string    `json:"case,omitempty"`
 	Received time.Time `json:"received,omitzero"`
 	// Raw is the document, base64; RawOf names the alert before that has the same.
 	Raw   []byte `json:"raw,omitempty"`

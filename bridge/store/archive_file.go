@@ -237,14 +237,14 @@ func (a *archiver) fillOrder(ctx context.Context, c *conn, f *archiveFile, p *pl
 	return f.line(encodeTyped(lineOrder, o))
 }
 
-const selectArchivedAlert = `SELECT seq, source, id, preset, received, raw, raw_of FROM alerts`
+const selectArchivedAlert = `SELECT seq, source, id, preset, tenant, in_case, received, raw, raw_of FROM alerts`
 
 // alert writes a document that is not in the file yet. One that stands for another is written with its content unless that
 // is in the file.
 func (f *archiveFile) alert(ctx context.Context, c *conn, p *plan, row []driver.Value) error {
 	al := alertJSON{
-		Seq: asInt(row[0]), Source: asText(row[1]), ID: asText(row[2]), Preset: asText(row[3]), Received: asTime(row[4]), Raw: asBytes(row[5]),
-		RawOf: asInt(row[6]),
+		Seq: asInt(row[0]), Source: asText(row[1]), ID: asText(row[2]), Preset: asText(row[3]), Tenant: asText(row[4]), Case: asText(row[5]),
+		Received: asTime(row[6]), Raw: asBytes(row[7]), RawOf: asInt(row[8]),
 	}
 	if al.RawOf > 0 && !p.alerts.has(al.RawOf) {
 		raw, err := c.first(ctx, `SELECT raw FROM alerts WHERE seq = ?`, al.RawOf)

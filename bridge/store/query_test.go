@@ -218,7 +218,7 @@ func TestAlertOfAnOrderIsKept(t *testing.T) {
 	for i := range 3 {
 		o := numbered(t, i)
 		a.Orders = append(a.Orders, o)
-		a.Alerts = append(a.Alerts, bridge.Alert{ID: o.AlertID, Source: o.Source, Preset: "p", Received: at, Raw: doc})
+		a.Alerts = append(a.Alerts, bridge.Alert{ID: o.AlertID, Source: o.Source, Preset: "p", Tenant: "t", Case: "c-" + o.AlertID, Received: at, Raw: doc})
 	}
 	a.Alerts[2].Raw = []byte("other\x00")
 	for range 2 { // the second time all of it is known

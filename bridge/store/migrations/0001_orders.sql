@@ -6,6 +6,8 @@ CREATE TABLE alerts (
   source   TEXT,
   id       TEXT,
   preset   TEXT,
+  tenant   TEXT,
+  in_case  TEXT,               -- the product's id of the case the alert belongs to
   received INTEGER,
   raw_of   INTEGER,            -- seq of the alert that holds the same document, NULL = raw is here
   raw      BLOB
