@@ -54,6 +54,8 @@ func measureAll(ctx context.Context, only string) error {
 		{"admission", s.measureAdmission},
 		{"old", s.measureOld},
 		{"recovery", s.measureRecovery},
+		{"ingress", s.measureIngress},
+		{"siege", s.measureSiege},
 	} {
 		if !strings.Contains(m.name, only) {
 			continue

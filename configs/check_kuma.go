@@ -36,11 +36,9 @@ func (c *checker) kuma() {
 	if k.Feedback.Close != "" {
 		oneOf(c, "kuma.feedback.close", k.Feedback.Close, "responded", "incorrect data", "incorrect correlation rule")
 	}
-	if l := k.Feedback.ActiveList; l != nil {
-		const path = "kuma.feedback.active_list"
+	for i, l := range k.Feedback.ActiveLists {
+		path := index("kuma.feedback.active_lists", i)
 		c.require(join(path, "correlator"), l.Correlator != "", "the id of the correlator service")
-		if (l.Name == "") == (l.ID == "") && !c.reported(path) {
-			c.bad(path, "needs name or id, one of them")
-		}
+		c.require(join(path, "list"), l.List != "", "the name or id of the active list")
 	}
 }

@@ -1,5 +1,10 @@
 package configs
 
+import (
+	"maps"
+	"slices"
+)
+
 // HTTP is about the listener that the sources webhook, kuma-http and kuma-soar share.
 type HTTP struct {
 	// Listen is host:port. Default 127.0.0.1:8448. Beyond this machine it needs tls, and auth on every source.
@@ -36,6 +41,21 @@ type Auth struct {
 	BodyHMAC *BodyHMACAuth `yaml:"body_hmac,omitempty"`
 	// Clients are the common or alternative names a client certificate may carry; it needs http.tls.client_ca.
 	Clients []string `yaml:"clients,omitempty"`
+}
+
+// Secrets returns the references of the way that was chosen.
+func (a *Auth) Secrets() []SecretRef {
+	refs := []SecretRef{a.Bearer}
+	if a.Basic != nil {
+		refs = append(refs, a.Basic.Password)
+	}
+	if a.HMAC != nil {
+		refs = slices.AppendSeq(refs, maps.Values(a.HMAC.Keys))
+	}
+	if a.BodyHMAC != nil {
+		refs = append(refs, a.BodyHMAC.Key)
+	}
+	return slices.DeleteFunc(refs, func(r SecretRef) bool { return r == "" })
 }
 
 // BasicAuth is HTTP basic authentication (RFC 7617).

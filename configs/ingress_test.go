@@ -74,7 +74,7 @@ func TestMistakesInSourcesThatAreCalled(t *testing.T) {
 		"syslog nowhere":        {"sources: {a: {type: syslog, preset: cef}}\n", "sources.a.listen: required"},
 		"core unchecked":        {"kuma: {address: core}\n", "say how the certificate is checked"},
 		"core version":          {"kuma: {address: core, system_roots: true, version: v4}\n", "kuma.version: must be auto"},
-		"list unnamed":          {"kuma: {address: core, system_roots: true, feedback: {active_list: {correlator: c}}}\n", "needs name or id"},
+		"list unnamed":          {"kuma: {address: core, system_roots: true, feedback: {active_lists: [{correlator: c}]}}\n", "active_lists[0].list: required"},
 		"close":                 {"kuma: {address: core, system_roots: true, feedback: {close: done}}\n", "kuma.feedback.close: must be responded"},
 	} {
 		t.Run(name, func(t *testing.T) {

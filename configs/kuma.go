@@ -27,18 +27,18 @@ type Feedback struct {
 	// Close is the reason with which an alert is closed when all its orders are done: responded, incorrect data or incorrect
 	// correlation rule. Default: alerts stay as they are.
 	Close string `yaml:"close,omitempty" jsonschema:"enum=responded,enum=incorrect data,enum=incorrect correlation rule"`
-	// ActiveList holds isolated hosts, so that correlation rules see them.
-	ActiveList *ActiveList `yaml:"active_list,omitempty"`
+	// ActiveLists hold the isolated hosts, so that correlation rules see them.
+	ActiveLists []ActiveList `yaml:"active_lists,omitempty" jsonschema:"maxItems=100"`
 }
 
 // ActiveList is an active list of a correlator.
 type ActiveList struct {
 	// Correlator is the id of the correlator service.
 	Correlator string `yaml:"correlator" jsonschema:"required"`
-	// Name is the name of the list, or ID its id: one of them.
-	Name string `yaml:"name,omitempty"`
-	// ID is the id of the list.
-	ID string `yaml:"id,omitempty"`
+	// List is the name of the list, or its id.
+	List string `yaml:"list" jsonschema:"required"`
+	// Tenant is the id of the tenant whose alerts it is for; default those no other list is for.
+	Tenant string `yaml:"tenant,omitempty"`
 }
 
 // SOARTags are the names of the form fields KUMA pushes, as its settings of the R-Vision integration call them.

@@ -3,6 +3,7 @@ package mapping
 import (
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/goccy/go-yaml/ast"
@@ -39,7 +40,8 @@ func (t *threshold) strike(o *bridge.Order, index int, v *view) (bridge.Reason, 
 		for i := range values {
 			if f.name == keyHost {
 				// WS1 and ws1 are one host; of other facts only the product knows whether case matters.
-				key = append(key, values[i].fold())
+				_, profile, _ := strings.Cut(o.Host, hostSeparator)
+				key = append(key, strings.TrimSuffix(values[i].fold()+hostSeparator+strings.ToLower(profile), hostSeparator))
 				continue
 			}
 			b, ok := values[i].json()

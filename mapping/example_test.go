@@ -41,9 +41,45 @@ rules:
 
 func ExamplePresets() {
 	for _, p := range mapping.Presets() {
-		fmt.Println(p.Name, len(p.Fields))
+		if p.Strict {
+			fmt.Println(p.Name, len(p.Fields))
+		}
 	}
 	// Output:
 	// generic 23
 	// python-edr 13
+}
+
+func ExampleMapping_Map_presetOfTheUser() {
+	m, err := mapping.New(mapping.Config{
+		Presets: []mapping.PresetFile{{Name: "presets.d/acme.yaml", Data: []byte(`
+preset: acme
+about: alerts of Acme Shield
+format: json
+each: [hits]
+fields:
+  id: [uuid]
+  host: [device.name]
+  case: [^.incident]
+`)}},
+		Sources: map[string]mapping.Source{"hook": {Preset: "acme"}},
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	mapped, err := m.Map(bridge.Alert{
+		Source: "hook", Received: time.Now(),
+		Raw: []byte(`{"incident":"i-7","hits":[{"uuid":"a","device":{"name":"ws-1"}},{"uuid":"b","device.name":["ws-2"]}]}`),
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	for _, one := range mapped {
+		fmt.Println(one.Alert.ID, one.Alert.Host, one.Alert.Case)
+	}
+	// Output:
+	// a ws-1 i-7
+	// b ws-2 i-7
 }

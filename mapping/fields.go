@@ -40,7 +40,7 @@ const (
 	fieldTime
 	fieldPID
 	fieldStart
-	fieldCount = 24
+	fieldCount = 26
 )
 
 // alertFields is the vocabulary of rules.
@@ -58,6 +58,8 @@ var alertFields = [fieldCount]field{
 	{name: "details", kind: kindText, text: func(a *bridge.Alert) *string { return &a.Details }},
 	{name: "host", kind: kindText, text: func(a *bridge.Alert) *string { return &a.Host }},
 	{name: "user", kind: kindText, text: func(a *bridge.Alert) *string { return &a.User }},
+	{name: "tenant", kind: kindID, text: func(a *bridge.Alert) *string { return &a.Tenant }},
+	{name: "case", kind: kindID, text: func(a *bridge.Alert) *string { return &a.Case }},
 
 	{name: "process.name", kind: kindText, text: func(a *bridge.Alert) *string { return &a.Process.Name }},
 	{name: "process.path", kind: kindText, text: func(a *bridge.Alert) *string { return &a.Process.Path }},

@@ -33,12 +33,17 @@ func (r *rule) orders(m *bridge.Mapped, v *view, mode bridge.Mode, src *source) 
 			m.Orders = append(m.Orders, o)
 			continue
 		}
-		o.State, o.Reason = bridge.StateRefused, reason
-		o.Detail = string(s.kind) + ": " + strings.Join(problemsOf(err), "; ")
-		o.Dedupe, o.Window = "", 0
-		o.ID = digest("o", o.Source, o.AlertID, o.Rule, string(s.kind), o.Host, "refused", strconv.Itoa(i))
-		m.Refused = append(m.Refused, o)
+		m.Refused = append(m.Refused, refused(o, string(s.kind), reason, err, i))
 	}
+}
+
+// refused turns an order that cannot be made into a record of why; index tells the elements of one `do` apart.
+func refused(o bridge.Order, kind string, reason bridge.Reason, err error, index int) bridge.Order {
+	o.State, o.Reason = bridge.StateRefused, reason
+	o.Detail = kind + ": " + strings.Join(problemsOf(err), "; ")
+	o.Dedupe, o.Window = "", 0
+	o.ID = digest("o", o.Source, o.AlertID, o.Rule, kind, o.Host, "refused", strconv.Itoa(index))
+	return o
 }
 
 // fill gives the order its host, subject and task.
@@ -50,7 +55,10 @@ func (s *step) fill(o *bridge.Order, v *view, src *source) (bridge.Reason, error
 	if err != nil {
 		return hostReason(err), err
 	}
-	o.Host = host
+	var reason bridge.Reason
+	if o.Host, reason, err = src.address(host, v.alert.Tenant, o.Source); err != nil {
+		return reason, err
+	}
 	if s.subject {
 		if v.alert.Process.PID == 0 {
 			return bridge.ReasonInvalid, errors.New("subject: the alert has no process.pid")

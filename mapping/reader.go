@@ -32,6 +32,8 @@ type reader struct {
 	preset *preset
 	alert  *bridge.Alert
 	raw    [][]value
+	// slots are the places that a preset which is not strict reads.
+	slots []slot
 	// seen holds for each node the scope it was last met in; scopes are 1 for the document and one more for
 	// each element of an array, so that elements may repeat what one object may not.
 	seen   []int
@@ -47,7 +49,9 @@ func (r *reader) read(t *tree) error {
 	if i >= len(r.doc) || r.doc[i] != '{' {
 		return fmt.Errorf("must be one JSON object, begins with %s", excerpt(r.doc[i:min(len(r.doc), i+8)]))
 	}
-	r.seen = make([]int, t.count)
+	if r.slots == nil {
+		r.seen = make([]int, t.count)
+	}
 	r.scopes = 1
 	end, err := r.object(i, t.root, 1)
 	if err != nil {
@@ -123,10 +127,12 @@ func (r *reader) value(i int, n *node, scope int) (int, error) {
 	if i >= len(r.doc) {
 		return 0, errMalformed
 	}
-	if r.seen[n.id] == scope {
-		return 0, &fieldError{n.path, "is given twice"}
+	if r.slots == nil {
+		if r.seen[n.id] == scope {
+			return 0, &fieldError{n.path, "is given twice"}
+		}
+		r.seen[n.id] = scope
 	}
-	r.seen[n.id] = scope
 	switch r.doc[i] {
 	case '{':
 		if n.row >= 0 {
@@ -135,18 +141,29 @@ func (r *reader) value(i int, n *node, scope int) (int, error) {
 		if err := r.keep(n, value{kind: valueNested}); err != nil {
 			return 0, err
 		}
+		var end int
+		var err error
 		if len(n.children) == 0 {
-			return skipNested(r.doc, i)
+			end, err = skipNested(r.doc, i)
+		} else {
+			end, err = r.object(i, n, scope)
 		}
-		return r.object(i, n, scope)
+		if n.slot >= 0 && err == nil {
+			r.slots[n.slot].hold(r.doc[i:end])
+		}
+		return end, err
 	case '[':
 		if n.row >= 0 || n.branch {
 			return 0, &fieldError{n.path, "must not be a list"}
 		}
-		if len(n.children) == 0 && n.rawIndex < 0 {
+		if len(n.children) == 0 && n.rawIndex < 0 && n.slot < 0 {
 			return skipNested(r.doc, i)
 		}
-		return r.list(i, n)
+		end, err := r.list(i, n)
+		if n.slot >= 0 && err == nil {
+			r.slots[n.slot].hold(r.doc[i:end])
+		}
+		return end, err
 	default:
 		end, err := skipValue(r.doc, i)
 		if err != nil {
@@ -171,6 +188,9 @@ func (r *reader) list(i int, n *node) (int, error) {
 		case '{', '[':
 			if err = r.keep(n, value{kind: valueNested}); err != nil {
 				return 0, err
+			}
+			if n.slot >= 0 {
+				r.slots[n.slot].mixed = true
 			}
 			if r.doc[i] == '[' || len(n.children) == 0 {
 				i, err = skipNested(r.doc, i)
@@ -215,6 +235,9 @@ func (r *reader) scalar(token []byte, n *node) error {
 		if err := r.take(token, &r.preset.rows[n.row]); err != nil {
 			return &fieldError{n.path, err.Error()}
 		}
+	}
+	if n.slot >= 0 {
+		r.slots[n.slot].put(scalar{token: token})
 	}
 	if n.rawIndex < 0 {
 		return nil

@@ -13,7 +13,15 @@ const (
 // Zero is what makes guards refuse by age.
 func alertTime(text string, local *time.Location, received time.Time) time.Time {
 	t, ok := parseISO(text, local)
-	if !ok || t.Year() < earliestYear || received.IsZero() || t.After(received.Add(maxFuture)) {
+	if !ok {
+		return time.Time{}
+	}
+	return plausible(t, received)
+}
+
+// plausible returns t in UTC, or zero for a time no alert of a set clock has.
+func plausible(t, received time.Time) time.Time {
+	if t.Year() < earliestYear || received.IsZero() || t.After(received.Add(maxFuture)) {
 		return time.Time{}
 	}
 	return t.UTC()

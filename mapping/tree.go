@@ -17,8 +17,8 @@ type node struct {
 	branch   bool
 	// declared are the children a preset reads or reads below.
 	declared []*node
-	// row is the preset row read here, rawIndex the place of rules read here; -1 = none.
-	row, rawIndex int
+	// row is the row of a strict preset read here, slot the place of another preset, rawIndex the place of rules; -1 = none.
+	row, slot, rawIndex int
 }
 
 // tree is the set of facts read from the documents of one preset.
@@ -27,21 +27,28 @@ type tree struct {
 	count int
 }
 
-func newTree(rows []row, rawPaths []string) *tree {
+// newTree returns the tree of a strict preset's rows, or of the places another preset reads, and of the places rules ask
+// for; an empty place of those is not in this document.
+func newTree(rows []row, slots, rawPaths []string) *tree {
 	t := &tree{}
 	t.root = t.grow("")
 	for i := range rows {
 		n := t.at(rows[i].Path, true)
 		n.row = i
 	}
+	for i, path := range slots {
+		t.at(path, false).slot = i
+	}
 	for i, path := range rawPaths {
-		t.at(path, false).rawIndex = i
+		if path != "" {
+			t.at(path, false).rawIndex = i
+		}
 	}
 	return t
 }
 
 func (t *tree) grow(path string) *node {
-	n := &node{id: t.count, path: path, row: -1, rawIndex: -1}
+	n := &node{id: t.count, path: path, row: -1, slot: -1, rawIndex: -1}
 	t.count++
 	return n
 }
@@ -78,6 +85,9 @@ func (t *tree) at(path string, preset bool) *node {
 func (n *node) find(key []byte) (*node, error) {
 	if child := n.children[string(key)]; child != nil {
 		return child, nil
+	}
+	if bytes.IndexByte(key, '.') < 0 {
+		return nil, n.checkCase(key)
 	}
 	at := n
 	for rest := key; ; {

@@ -36,6 +36,8 @@ type Meter struct {
 	log      *slog.Logger
 
 	alerts, lost                    map[string]prometheus.Counter // by source
+	requests, documents             map[string]prometheus.Counter // over HTTP, by source
+	refusals                        map[string]prometheus.Counter // of HTTP requests, by reason
 	orders, refused, held, alarms   map[string]prometheus.Counter // by state or reason
 	admit                           prometheus.Histogram
 	execute                         map[string]prometheus.Observer           // by executor
@@ -74,6 +76,10 @@ func (m *Meter) counters(sources []string) {
 	reasons := withOther(words(bridge.Reasons()))
 	m.alerts = m.countBy("edrbridge_alerts_total", "Documents that sources handed over.", "source", sources)
 	m.lost = m.countBy("edrbridge_lost_alerts_total", "Alerts that are known to be lost.", "source", sources)
+	m.requests = m.countBy("edrbridge_http_requests_total", "Requests to HTTP sources that were answered as done.", "source", sources)
+	m.documents = m.countBy("edrbridge_http_documents_total", "Documents of these requests.", "source", sources)
+	m.refusals = m.countBy("edrbridge_http_refused_total", "Requests to HTTP sources that were refused, by reason.", "reason",
+		withOther(words(IngressReasons())))
 	m.orders = m.countBy("edrbridge_orders_total", "Orders by the state they were admitted in and the state they ended in.",
 		"state", withOther(words(countedStates())))
 	m.refused = m.countBy("edrbridge_orders_refused_total", "Orders refused, by reason.", "reason", reasons)

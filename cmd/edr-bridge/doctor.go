@@ -18,6 +18,7 @@ import (
 	"github.com/edr-bridge/edr-bridge/configs"
 	"github.com/edr-bridge/edr-bridge/configs/secrets"
 	"github.com/edr-bridge/edr-bridge/ksc"
+	"github.com/edr-bridge/edr-bridge/kuma"
 )
 
 const doctorTimeout = 15 * time.Second
@@ -95,6 +96,7 @@ func (w *wiring) doctor(ctx context.Context) []check {
 	checks = append(checks, w.checkSecrets(ctx)...)
 	checks = append(checks, w.checkRedis(ctx)...)
 	checks = append(checks, w.checkKSC(ctx)...)
+	checks = append(checks, w.checkKUMA(ctx)...)
 	return append(checks, w.checkAgent(ctx)...)
 }
 
@@ -153,8 +155,16 @@ func (w *wiring) checkSecrets(ctx context.Context) []check {
 			refs[k.Password] = true
 		}
 	}
+	if w.set.KUMA != nil {
+		refs[w.set.KUMA.Token] = true
+	}
 	for _, s := range w.set.Sources {
-		refs[s.Password] = true
+		refs[s.Password], refs[s.Token] = true, true
+		if s.Auth != nil {
+			for _, ref := range s.Auth.Secrets() {
+				refs[ref] = true
+			}
+		}
 		if s.Sentinel != nil {
 			refs[s.Sentinel.Password] = true
 		}
@@ -188,6 +198,9 @@ func (w *wiring) checkRedis(ctx context.Context) []check {
 	var out []check
 	for _, name := range slices.Sorted(maps.Keys(w.set.Sources)) {
 		s := w.set.Sources[name]
+		if !s.Type.Redis() {
+			continue
+		}
 		opts, err := w.redisOptions(s)
 		if err != nil {
 			out = append(out, check{levelFail, "redis", name + ": " + err.Error(), "", exitConfig})
@@ -260,6 +273,26 @@ func checkServer(ctx context.Context, profile string, k *configs.KSC, exec *ksc.
 		out = append(out, check{levelWarn, "ksc", prefix + "certificate is not checked (ksc.insecure)", "set ksc.ca to klserver.cer of the Administration Server", 0})
 	}
 	return out
+}
+
+// checkKUMA asks the core who we are.
+func (w *wiring) checkKUMA(ctx context.Context) []check {
+	core, err := w.openKUMA()
+	if err != nil {
+		return []check{{levelFail, "kuma", err.Error(), "", exitConfig}}
+	}
+	if core == nil {
+		return nil
+	}
+	user, err := core.Whoami(ctx)
+	switch {
+	case errors.Is(err, kuma.ErrCredentials):
+		return []check{{levelFail, "kuma", err.Error(), "make a token for a user in KUMA, then edr-bridge secrets set kuma/token", exitCredentials}}
+	case err != nil:
+		return []check{{levelFail, "kuma", err.Error(), "is the core there, and its REST API open (port 7223)?", exitUnreachable}}
+	default:
+		return []check{{Level: levelOK, Name: "kuma", Detail: fmt.Sprintf("%s: token of %s", w.set.KUMA.Address, orDash(user.Name))}}
+	}
 }
 
 func (w *wiring) checkAgent(ctx context.Context) []check {

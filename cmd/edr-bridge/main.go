@@ -10,7 +10,11 @@ import (
 )
 
 func main() {
-	os.Exit(run(os.Args, stdio{in: os.Stdin, out: os.Stdout, err: os.Stderr}))
+	std := stdio{in: os.Stdin, out: os.Stdout, err: os.Stderr}
+	if exit, ok := callOut(os.Args, std); ok {
+		os.Exit(exit)
+	}
+	os.Exit(run(os.Args, std))
 }
 
 // run is main with its streams and its answer in reach of the tests.

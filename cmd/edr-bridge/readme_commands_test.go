@@ -15,7 +15,7 @@ import (
 
 // documents are the pages users read, relative to the top of the module.
 func documents() []string {
-	return []string{"README.md", "docs/rules.md", "docs/settings.md", "docs/guards.md", "docs/faults.md"}
+	return []string{"README.md", "docs/rules.md", "docs/settings.md", "docs/guards.md", "docs/faults.md", "docs/kuma.md", "docs/kuma.ru.md", "docs/presets.md"}
 }
 
 // block is one fenced block of a document.

@@ -26,18 +26,33 @@ func (w *wiring) compileRules(ctx context.Context, of *configs.Settings) (*mappi
 	if err != nil {
 		return nil, fail(exitConfig, "rules.invalid", err, "edr-bridge rules check")
 	}
-	cfg := mapping.Config{Ceiling: w.set.Mode, Window: w.set.Dedupe.For, Lease: w.set.Leases.Default, Sources: map[string]mapping.Source{}}
+	cfg := mapping.Config{Ceiling: w.set.Mode, Window: w.set.Dedupe.For, Lease: w.set.Leases.Default, Sources: map[string]mapping.Source{}, Tenants: w.set.Tenants}
 	if cfg.Window == 0 {
 		cfg.Window = -1 // the settings say none; unset is a default there
 	}
 	digest := sha256.New()
+	if cfg.Presets, err = w.presetFiles(ctx, of); err != nil {
+		return nil, err
+	}
+	for profile := range w.set.Servers() {
+		if profile != "" {
+			cfg.Profiles = append(cfg.Profiles, profile)
+		}
+	}
+	for _, f := range cfg.Presets {
+		_, _ = fmt.Fprintf(digest, "preset %d:%s%d:", len(f.Name), f.Name, len(f.Data)) // a hash takes everything
+		_, _ = digest.Write(f.Data)
+	}
 	for _, f := range files {
 		cfg.Files = append(cfg.Files, mapping.RuleFile{Name: f.Name, Data: f.Data})
 		_, _ = fmt.Fprintf(digest, "%d:%s%d:", len(f.Name), f.Name, len(f.Data)) // a hash takes everything
 		_, _ = digest.Write(f.Data)
 	}
 	for name, s := range w.set.Sources {
-		src := mapping.Source{Preset: s.Preset, Host: s.Host}
+		src := mapping.Source{Preset: s.Preset, Host: s.Host, Hosts: s.Hosts, Profile: s.KSC}
+		if s.Type == configs.KUMAScript {
+			src.Preset, src.Direct, src.Mode = "", true, s.Mode
+		}
 		if s.Host == configs.HostThis {
 			src.Host = w.self.Names[0]
 		}
@@ -52,6 +67,19 @@ func (w *wiring) compileRules(ctx context.Context, of *configs.Settings) (*mappi
 	}
 	w.rules = digest.Sum(nil)
 	return m, nil
+}
+
+// presetFiles reads the user's own presets.
+func (w *wiring) presetFiles(ctx context.Context, of *configs.Settings) ([]mapping.PresetFile, error) {
+	files, err := of.PresetFiles(ctx)
+	if err != nil {
+		return nil, fail(exitConfig, "presets.invalid", err, "mend the files named by presets: in the settings")
+	}
+	var presets []mapping.PresetFile
+	for _, f := range files {
+		presets = append(presets, mapping.PresetFile{Name: f.Name, Data: f.Data})
+	}
+	return presets, nil
 }
 
 // policyDigest is the digest of settings and rules that stands in the audit records.

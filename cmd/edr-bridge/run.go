@@ -39,16 +39,19 @@ SIGHUP reads the rules again; when they are not valid the old ones stay. On SIGT
 	}
 }
 
-// feed is a source with its loop.
+// reader is a source with its loop.
+type reader interface {
+	bridge.Source
+	Run(ctx context.Context) error
+	Ready() <-chan struct{}
+	Connected() bool
+	Close(ctx context.Context) error
+}
+
+// feed is a source with its name in the settings.
 type feed struct {
 	name string
-	src  interface {
-		bridge.Source
-		Run(ctx context.Context) error
-		Ready() <-chan struct{}
-		Connected() bool
-		Close(ctx context.Context) error
-	}
+	src  reader
 }
 
 // serve runs the whole bridge until ctx ends. watch, when given, wraps the store to see what happens.
@@ -114,6 +117,14 @@ func (w *wiring) runParts(ctx context.Context, st *store.Store, pipe *bridge.Pip
 	if err != nil {
 		return err
 	}
+	feedback, err := w.openFeedback(st)
+	if err != nil {
+		return err
+	}
+	takeRequests, err := w.serveIngress(ctx)
+	if err != nil {
+		return err
+	}
 	if err := st.Note(ctx, bridge.Note{What: bridge.NoteStart, Actor: actor(), Detail: "version " + version()}); err != nil {
 		return fmt.Errorf("record start: %w", err)
 	}
@@ -135,6 +146,10 @@ func (w *wiring) runParts(ctx context.Context, st *store.Store, pipe *bridge.Pip
 	aside.Go(func() error { w.countHosts(side); return nil })
 	aside.Go(func() error { return answerSocket(side) })
 	aside.Go(func() error { return answerPages(side) })
+	aside.Go(func() error { return takeRequests(side) })
+	if feedback != nil {
+		aside.Go(func() error { return feedback.Run(side) })
+	}
 	aside.Go(func() error { w.followReload(side, st, rules, asked); return nil })
 	aside.Go(func() error { w.greetKSC(side); return nil })
 	if w.agent != nil {

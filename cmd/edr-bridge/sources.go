@@ -18,35 +18,59 @@ import (
 // openFeeds makes the configured sources in the order of their names; nothing is dialled.
 func (w *wiring) openFeeds(ctx context.Context) ([]feed, error) {
 	var feeds []feed
+	var called []string
 	for _, name := range slices.Sorted(maps.Keys(w.set.Sources)) {
 		s := w.set.Sources[name]
-		opts, err := w.redisOptions(s)
+		if s.Type.OverHTTP() {
+			called = append(called, name)
+			continue
+		}
+		src, err := w.openSource(ctx, name, s)
 		if err != nil {
 			return nil, sourceError(name, err)
 		}
-		f := feed{name: name}
-		switch s.Type {
-		case configs.RedisPubSub:
-			f.src, err = redisbus.NewPubSub(redisbus.PubSubConfig{
-				Options: opts, Name: name, Preset: s.Preset, Channel: s.Channel, Queue: s.Queue,
-				OnNote: w.noter(ctx), Logger: w.log,
-			})
-		case configs.RedisStream:
-			f.src, err = redisbus.NewStream(redisbus.StreamConfig{
-				Options: opts, Name: name, Preset: s.Preset, Stream: s.Stream, Group: s.Group, Consumer: w.consumer(s),
-				DeadLetter: s.DeadLetter, ClaimAfter: s.ClaimAfter, OnNote: w.noter(ctx), Logger: w.log,
-				Position:    func(ctx context.Context) (string, error) { return w.store.SourcePosition(ctx, name) },
-				SetPosition: func(ctx context.Context, id string) error { return w.store.SetSourcePosition(ctx, name, id) },
-			})
-		default:
-			err = fmt.Errorf("unknown type %q", s.Type)
-		}
-		if err != nil {
-			return nil, sourceError(name, err)
-		}
-		feeds = append(feeds, f)
+		feeds = append(feeds, feed{name: name, src: src})
 	}
-	return feeds, nil
+	if len(called) == 0 {
+		return feeds, nil
+	}
+	doors, err := w.openIngress(called)
+	return append(feeds, doors...), err
+}
+
+// openSource makes a source with a connection or place of its own.
+func (w *wiring) openSource(ctx context.Context, name string, s *configs.Source) (reader, error) {
+	switch s.Type {
+	case configs.RedisPubSub, configs.RedisStream:
+		return w.openRedis(ctx, name, s)
+	case configs.SyslogTCP:
+		return w.openSyslog(ctx, name, s)
+	case configs.KUMAPoll:
+		return w.openPoll(ctx, name, s)
+	case configs.KUMAScript:
+		return w.openScript(ctx, name, s)
+	default:
+		return nil, fmt.Errorf("unknown type %q", s.Type)
+	}
+}
+
+func (w *wiring) openRedis(ctx context.Context, name string, s *configs.Source) (reader, error) {
+	opts, err := w.redisOptions(s)
+	if err != nil {
+		return nil, err
+	}
+	if s.Type == configs.RedisPubSub {
+		return redisbus.NewPubSub(redisbus.PubSubConfig{
+			Options: opts, Name: name, Preset: s.Preset, Channel: s.Channel, Queue: s.Queue,
+			OnNote: w.noter(ctx), Logger: w.log,
+		})
+	}
+	return redisbus.NewStream(redisbus.StreamConfig{
+		Options: opts, Name: name, Preset: s.Preset, Stream: s.Stream, Group: s.Group, Consumer: w.consumer(s),
+		DeadLetter: s.DeadLetter, ClaimAfter: s.ClaimAfter, OnNote: w.noter(ctx), Logger: w.log,
+		Position:    func(ctx context.Context) (string, error) { return w.store.SourcePosition(ctx, name) },
+		SetPosition: func(ctx context.Context, id string) error { return w.store.SetSourcePosition(ctx, name, id) },
+	})
 }
 
 func sourceError(name string, err error) error {

@@ -13,6 +13,7 @@ import (
 	"github.com/edr-bridge/edr-bridge/configs"
 	"github.com/edr-bridge/edr-bridge/configs/secrets"
 	"github.com/edr-bridge/edr-bridge/ksc"
+	"github.com/edr-bridge/edr-bridge/kuma"
 	"github.com/edr-bridge/edr-bridge/localagent"
 )
 
@@ -31,6 +32,8 @@ type wiring struct {
 	agent   *localagent.Agent
 	servers map[string]*ksc.Executor // by profile; the only one has the empty profile
 	guard   *bridge.Guard
+	ingress *api.Ingress
+	core    *kuma.Client
 	rules   []byte // digest of the rule files read last
 	look    bool   // the verb changes nothing
 	meter   *api.Meter
