@@ -36,6 +36,7 @@ func (c *checker) kuma() {
 	if k.Feedback.Close != "" {
 		oneOf(c, "kuma.feedback.close", k.Feedback.Close, "responded", "incorrect data", "incorrect correlation rule")
 	}
+	between(c, "kuma.feedback.close_after", k.Feedback.CloseAfter, time.Second, 24*time.Hour)
 	for i, l := range k.Feedback.ActiveLists {
 		path := index("kuma.feedback.active_lists", i)
 		c.require(join(path, "correlator"), l.Correlator != "", "the id of the correlator service")

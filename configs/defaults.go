@@ -168,6 +168,9 @@ func (k *KUMA) fill(p places) {
 	if !p.has("kuma.version") {
 		k.Version = "auto"
 	}
+	if !p.has("kuma.feedback.close_after") {
+		k.Feedback.CloseAfter = time.Minute
+	}
 	if !p.has("kuma.timeout") {
 		k.Timeout = defaultTimeout
 	}
@@ -194,6 +197,9 @@ func (s *Source) fill(name string, p places) {
 	}
 	if s.Type.OverHTTP() && !p.has(join(path, "path")) {
 		s.Path = "/" + name
+		if s.Type == KUMASOAR {
+			s.Path = SOARPath // KUMA has a host and a port for the SOAR, perhaps no path
+		}
 	}
 	if s.Auth != nil {
 		s.Auth.fill(join(path, "auth"), p)

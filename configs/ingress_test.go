@@ -24,11 +24,11 @@ sources:
 `)
 	corr, soar, poll, calls, hook := s.Sources["corr"], s.Sources["soar"], s.Sources["poll"], s.Sources["calls"], s.Sources["hook"]
 	got := []any{
-		corr.Path, corr.Preset, soar.Preset, soar.Tags.ID, soar.Tags.URL, poll.Every, poll.Preset, calls.Preset, calls.Socket,
+		soar.Path, corr.Path, corr.Preset, soar.Preset, soar.Tags.ID, soar.Tags.URL, poll.Every, poll.Preset, calls.Preset, calls.Socket,
 		calls.Spool, calls.Mode, hook.Path, hook.Auth.BodyHMAC.Header, s.KUMA.Address, s.KUMA.Token, s.KUMA.Version, s.HTTP.Listen,
 	}
 	want := []any{
-		"/corr", "kuma", "kuma-alert", "alert_id", "kuma_url", 10 * time.Second, "kuma-alert", "kuma-call", "/var/lib/x/kuma.sock",
+		"/api/v2", "/corr", "kuma", "kuma-alert", "alert_id", "kuma_url", 10 * time.Second, "kuma-alert", "kuma-call", "/var/lib/x/kuma.sock",
 		"/var/lib/x/spool", bridge.ModeEnforce, "/hook", "X-Hub-Signature-256", "core:7223", SecretRef("secret:kuma/token"), "auto", "127.0.0.1:8448",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {

@@ -27,6 +27,8 @@ type Feedback struct {
 	// Close is the reason with which an alert is closed when all its orders are done: responded, incorrect data or incorrect
 	// correlation rule. Default: alerts stay as they are.
 	Close string `yaml:"close,omitempty" jsonschema:"enum=responded,enum=incorrect data,enum=incorrect correlation rule"`
+	// CloseAfter is how long nothing may have happened to an alert before it is closed, 1s to 24h; default 1m.
+	CloseAfter time.Duration `yaml:"close_after"`
 	// ActiveLists hold the isolated hosts, so that correlation rules see them.
 	ActiveLists []ActiveList `yaml:"active_lists,omitempty" jsonschema:"maxItems=100"`
 }

@@ -21,6 +21,9 @@ const (
 	SyslogTCP   SourceType = "syslog"
 )
 
+// SOARPath is the path below which KUMA asks a SOAR, as R-Vision has it.
+const SOARPath = "/api/v2"
+
 // HostThis as Source.Host says that alerts without a host are about this machine.
 const HostThis = "this"
 
@@ -63,7 +66,7 @@ type Source struct {
 	// (redis-stream).
 	ClaimAfter time.Duration `yaml:"claim_after,omitempty"`
 
-	// Path is the path of the requests, /NAME by default (webhook, kuma-http, kuma-soar).
+	// Path is the path of the requests; default /NAME, for kuma-soar /api/v2 (webhook, kuma-http, kuma-soar).
 	Path string `yaml:"path,omitempty"`
 	// Auth says how a sender proves itself (webhook, kuma-http).
 	Auth *Auth `yaml:"auth,omitempty"`

@@ -48,7 +48,7 @@ func calloutOption(p bridge.ParamInfo) string {
 	case "base64":
 		return "--" + p.Name + " FILE"
 	default:
-		return "--" + p.Name + " " + strings.ToUpper(strings.ReplaceAll(p.Type, " ", "_"))
+		return "--" + p.Name + " " + strings.NewReplacer(" OR ", "|", " ", "_").Replace(strings.ToUpper(p.Type))
 	}
 }
 

@@ -203,7 +203,7 @@ func TestOnlyScriptNamesRunScripts(t *testing.T) {
 	}
 	var out bytes.Buffer
 	exit, ok := RunScript([]string{"/x/ISOLATEHOST.PY", "--help"}, &out, &bytes.Buffer{})
-	if !ok || exit != 0 || !strings.Contains(out.String(), `"--event-id={{.ID}}"`) || !strings.Contains(out.String(), "--action 0_OR_1") {
+	if !ok || exit != 0 || !strings.Contains(out.String(), `"--event-id={{.ID}}"`) || !strings.Contains(out.String(), "--action 0|1") {
 		t.Errorf("help: %d %v %s", exit, ok, out.String())
 	}
 }

@@ -192,6 +192,7 @@ func TestACallHasTheTimeOfTheEventElseItsOwn(t *testing.T) {
 		`"at":"2026-11-20T17:06:56Z","timestamp":1795194415123`:                         "2026-11-20T17:06:55.123Z",
 		`"at":"2026-11-20T17:06:56Z","event":{"Timestamp":1795194414123}`:               "2026-11-20T17:06:54.123Z",
 		`"at":"2026-11-20T17:06:56Z","timestamp":1795194415123,"event":{"Timestamp":1}`: "2026-11-20T17:06:55.123Z",
+		`"at":"2026-11-20T17:06:56Z","timestamp":1,"event":{"Timestamp":1795194414123}`: "unknown",
 		`"at":"2026-11-20T17:06:56Z","timestamp":1895194415123`:                         "unknown",
 		`"at":"2026-11-20T17:06:56Z","timestamp":1`:                                     "unknown",
 		`"at":"2026-11-20T17:06:56"`:                                                    "unknown",

@@ -235,3 +235,31 @@ fields:
 		t.Errorf("%d alerts of a document that is none", len(got))
 	}
 }
+
+func TestConditionsThatCannotBeDecidedDoNotHold(t *testing.T) {
+	t.Parallel()
+	m := withPreset(t, `
+preset: own
+about: x
+format: [json, text]
+only: {kind: [event, 3, true, null]}
+fields:
+  host: [{path: h, when: {on: ["yes", 1]}}]
+  user: [{path: u, unless: {off: ["no", null]}}]
+`, "rules: []")
+	for doc, want := range map[string]string{
+		`{"h":"a","u":"b","on":"yes","off":"x"}`: "a b", `{"h":"a","u":"b","on":"YES","off":"NO"}`: "a ", `{"h":"a","u":"b","on":1,"off":null}`: "a ",
+		`{"h":"a","u":"b","on":["yes","no"],"off":["x","y"]}`: " ", `{"h":"a","u":"b","on":["yes"],"off":["no"]}`: "a ", `{"h":"a","u":"b"}`: " ",
+		`{"h":"a","on":"y\u0065s"}`: "a ", `{"h":"a","on":{"x":"yes"}}`: " ", `{"kind":"other","h":"a"}`: "none", `{"kind":3,"h":"a","on":1}`: "a ",
+		`{"kind":true,"h":"a","on":1}`: "a ", "h: a\non: 1\nkind: 3": "a ", "h: a\nkind: 4": "none", "h: " + strings.Repeat("a", 65<<10) + "\non: 1": " ",
+	} {
+		got, have := mapAll(t, m, doc), "none"
+		if len(got) == 1 {
+			have = got[0].Alert.Host + " " + got[0].Alert.User
+		}
+		if have != want {
+			t.Errorf("%.80s: %q, want %q", doc, have, want)
+		}
+	}
+	mustRefuse(t, m, `{"kind":["event","other"]}`, "kind: holds several values")
+}

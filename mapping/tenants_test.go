@@ -68,13 +68,15 @@ func TestHostsOfTwoServersAreCountedAndDedupedApart(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	keys := map[string]string{}
+	keys, strikes := map[string]string{}, map[string]string{}
 	for _, tenant := range []string{"t-1", "t-2", "t-3"} {
 		o := mapAll(t, m, fmt.Sprintf(`{"ID":"1","DeviceHostName":"ws-1","TenantID":%q}`, tenant))[0].Orders[0]
-		keys[tenant] = o.Strike + o.Dedupe
+		keys[tenant], strikes[tenant] = o.Dedupe, o.Strike
 	}
-	if keys["t-1"] == keys["t-2"] || keys["t-2"] != keys["t-3"] {
-		t.Errorf("%v", keys)
+	for _, k := range []map[string]string{keys, strikes} {
+		if k["t-1"] == k["t-2"] || k["t-2"] != k["t-3"] {
+			t.Errorf("%v", k)
+		}
 	}
 }
 

@@ -131,12 +131,12 @@ func (s *ingressConns) makeRoom() {
 	}
 }
 
-// closeUnasked closes the connections that have not asked anything yet: a server that ends would wait for them.
-func (s *ingressConns) closeUnasked() {
+// closeUnread closes the connections whose request is not read yet: a server that ends would wait for them only to send them away.
+func (s *ingressConns) closeUnread() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for c := range s.conns {
-		if p, _ := c.rank(); p == connHeader || p == connDrip {
+		if p, _ := c.rank(); p == connHeader || p == connDrip || p == connBody {
 			_ = c.Conn.Close()
 		}
 	}

@@ -49,11 +49,8 @@ func (q *ingressRequest) run(ctx context.Context) error {
 		return err
 	}
 	s := q.source
-	if s.door != nil {
-		if !s.door.enter() {
-			return errClosing
-		}
-		defer s.door.leave()
+	if s.door != nil && s.door.over() {
+		return errClosing
 	}
 	encoding, err := checkHeaders(q.r.Header, s.Encodings)
 	if err != nil {
@@ -235,6 +232,10 @@ func (q *ingressRequest) deliver(body []byte) error {
 	if err != nil {
 		return err
 	}
+	if !s.door.enter() {
+		return errClosing
+	}
+	defer s.door.leave()
 	now := q.cfg.Now()
 	if wait := tooMuch(s.rate.documents, now, len(docs)); wait > 0 {
 		return &rateError{wait}

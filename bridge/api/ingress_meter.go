@@ -39,7 +39,7 @@ const (
 	RefusedStore      IngressReason = "store"       // 503: settled with an error, nothing is lost
 	RefusedDeadLetter IngressReason = "dead_letter" // 422: kept as a dead letter
 	RefusedHandler    IngressReason = "handler"     // the handler answered with an error
-	RefusedConn       IngressReason = "connection"  // closed for another one, or failed before there was a request
+	RefusedConn       IngressReason = "connection"  // closed or refused for want of room (http.limits.conns)
 )
 
 // IngressReasons lists every reason, for metrics with closed labels.

@@ -166,6 +166,18 @@ func (b *ingressBench) serve(t testing.TB) {
 	})
 }
 
+// phases is how many connections are at a phase.
+func (b *ingressBench) phases(phase connPhase) (n int) {
+	b.conns.mu.Lock()
+	defer b.conns.mu.Unlock()
+	for c := range b.conns.conns {
+		if p, _ := c.rank(); p == phase {
+			n++
+		}
+	}
+	return n
+}
+
 func (b *ingressBench) door(name string) *Door {
 	for _, d := range b.Doors() {
 		if d.Name() == name {

@@ -11,8 +11,8 @@ import (
 	"sync"
 )
 
-// Serve answers until ctx ends. Then no new connection is taken and what waits to be handed over is answered 503; what the
-// bridge has in hand gets 10 s to be settled, and is answered 503 after that. It returns nil after such an end, and may be
+// Serve answers until ctx ends. Then no new connection is taken and what waits to be handed over is answered 503, what is still
+// on its way is cut off; what the bridge has in hand gets 10 s to be settled, and is answered 503 after that. It returns nil after such an end, and may be
 // called once, after Listen.
 func (i *Ingress) Serve(ctx context.Context) error {
 	i.mu.Lock()
@@ -39,7 +39,7 @@ func (i *Ingress) Serve(ctx context.Context) error {
 		close: func() error {
 			shut()
 			err := i.Close()
-			i.conns.closeUnasked()
+			i.conns.closeUnread()
 			return err
 		},
 		abandon: give, drain: i.drain, log: i.log,

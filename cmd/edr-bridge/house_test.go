@@ -29,6 +29,7 @@ func arrows() map[string][]string {
 		"mapping":               {"bridge", "cef", "syslog"},
 		"kuma":                  {"bridge", "cef"},
 		"kuma/kumatest":         {},
+		"cmd/edr-bridge-call":   {"kuma", "bridge"},
 		"ksc":                   {"bridge"},
 		"ksc/ksctest":           {},
 		"localagent":            {"bridge"},

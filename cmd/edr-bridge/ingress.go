@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"strings"
 
 	"github.com/edr-bridge/edr-bridge/bridge/api"
 	"github.com/edr-bridge/edr-bridge/configs"
@@ -40,7 +41,8 @@ func (w *wiring) openIngress(names []string) ([]feed, error) {
 			if err != nil {
 				return nil, sourceError(name, err)
 			}
-			src.Kind, src.Preset, src.OwnAuth, src.Handler = api.IngressHandler, "", true, http.Handler(soar)
+			src.Kind, src.Preset, src.OwnAuth = api.IngressHandler, "", true
+			src.Handler = http.StripPrefix(strings.TrimSuffix(s.Path, configs.SOARPath), soar)
 			feeds = append(feeds, feed{name, soar})
 		}
 		cfg.Sources = append(cfg.Sources, src)

@@ -232,7 +232,7 @@ func callObstacles(user account, l kuma.Location) []obstacle {
 			continue
 		}
 		if o.missing {
-			o.Fix = "start the bridge (edr-bridge run)"
+			o.Fix, o.Minor = "start the bridge (edr-bridge run)", way.path == l.Socket && l.Spool != ""
 			if parent := user.reach(filepath.Dir(way.path), wantEnter); parent != nil && !parent.missing {
 				o = parent
 			}

@@ -52,6 +52,8 @@ func lookUpAccount(name string) (account, error) {
 type obstacle struct {
 	What string `json:"what"`
 	Fix  string `json:"fix,omitempty"`
+	// Minor says that calls are kept all the same.
+	Minor bool `json:"minor,omitempty"`
 	// missing says that nothing is there, which is not a matter of rights.
 	missing bool
 }

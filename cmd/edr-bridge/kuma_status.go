@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"text/tabwriter"
 
@@ -57,7 +58,7 @@ func (a *app) kumaStatusCommand() *cobra.Command {
 			if err := a.printKUMAStatus(st); err != nil {
 				return err
 			}
-			if len(st.Problems) > 0 {
+			if slices.ContainsFunc(st.Problems, func(o obstacle) bool { return !o.Minor }) {
 				return &problem{exit: exitFailed, code: "kuma.status", err: fmt.Errorf("%d problems", len(st.Problems)), quiet: true}
 			}
 			return nil

@@ -106,7 +106,7 @@ func (w *wiring) openFeedback(st *store.Store) (*kuma.Feedback, error) {
 	if w.set.KUMA == nil {
 		return nil, nil
 	}
-	plan := kuma.FeedbackPlan{Close: kuma.CloseReason(w.set.KUMA.Feedback.Close)}
+	plan := kuma.FeedbackPlan{Close: kuma.CloseReason(w.set.KUMA.Feedback.Close), CloseAfter: w.set.KUMA.Feedback.CloseAfter}
 	for _, l := range w.set.KUMA.Feedback.ActiveLists {
 		plan.Lists = append(plan.Lists, kuma.FeedbackList{Tenant: l.Tenant, Correlator: l.Correlator, List: l.List})
 	}

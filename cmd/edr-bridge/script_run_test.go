@@ -30,7 +30,7 @@ func commands() map[string]func(*testscript.TestScript, bool, []string) {
 	table := map[string]func(*stage, *testscript.TestScript, []string) error{
 		"exits": (*stage).exits, "spawn": (*stage).spawn, "await": (*stage).await, "signal": (*stage).signal, "ended": (*stage).ended,
 		"until": (*stage).until, "json": (*stage).json, "save": (*stage).save, "capture": (*stage).capture, "secret": (*stage).secret, "expand": (*stage).expand,
-		"settings": (*stage).settings, "mockksc": (*stage).mockKSC, "redis": (*stage).useRedis, "victim": (*stage).useVictim, "sql": (*stage).sql,
+		"settings": (*stage).settings, "mockksc": (*stage).mockKSC, "mockkuma": (*stage).mockKUMA, "redis": (*stage).useRedis, "victim": (*stage).useVictim, "sql": (*stage).sql,
 		"samepost": (*stage).samePost, "oneline": (*stage).oneLine, "http": (*stage).get, "small": (*stage).small, "nobody": (*stage).nobody,
 		"cut": (*stage).cut, "port": (*stage).port,
 	}

@@ -19,12 +19,14 @@ import (
 	_ "modernc.org/sqlite" // the driver for sql
 
 	"github.com/edr-bridge/edr-bridge/ksc/ksctest"
+	"github.com/edr-bridge/edr-bridge/kuma/kumatest"
 )
 
 // The hosts the mock KSC manages; the third one has a name of its own in two places.
 const (
 	hostThis  = "8910f900-3807-4b97-8a97-d49e73ec5ab1"
 	hostWS014 = "1b0c7d4e-5a11-4f0e-9c55-0d5b8e2f7a14"
+	hostWS015 = "1b0c7d4e-5a11-4f0e-9c55-0d5b8e2f7a15"
 	hostDC01  = "5f2d9c1a-7b33-4f6f-8d20-6a1c4f0e9b01"
 	hostTwin1 = "c1c1c1c1-0000-4000-8000-000000000001"
 	hostTwin2 = "c1c1c1c1-0000-4000-8000-000000000002"
@@ -38,6 +40,7 @@ type stage struct {
 	tasks    taskPace
 	recorder *recorder
 	redis    *miniredis.Miniredis
+	core     *kumatest.Server
 	victim   *child
 	children map[string]*child
 	mounts   []string
@@ -62,6 +65,9 @@ func (s *stage) strike() {
 	}
 	if s.redis != nil {
 		s.redis.Close()
+	}
+	if s.core != nil {
+		s.core.Close()
 	}
 }
 
@@ -161,7 +167,7 @@ func (s *stage) startKSC(ts *testscript.TestScript, address string, delay time.D
 // mockHosts are the hosts with names of their own and pc1 to pc8.
 func mockHosts() []ksctest.Host {
 	hosts := []ksctest.Host{
-		mockHost(hostThis, identity().Names[0]), mockHost(hostWS014, "ws-014.corp.example"), mockHost(hostDC01, "dc01.corp.example"),
+		mockHost(hostThis, identity().Names[0]), mockHost(hostWS014, "ws-014.corp.example"), mockHost(hostWS015, "ws-015.corp.example"), mockHost(hostDC01, "dc01.corp.example"),
 		mockHost(hostTwin1, "twin.a.example"), mockHost(hostTwin2, "twin.b.example"),
 	}
 	for i := 1; i <= 8; i++ {

@@ -1,0 +1,389 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// yard is a folder with the built programs, settings, and a bridge that comes and goes.
+type yard struct {
+	t   *testing.T
+	dir string
+	mu  sync.Mutex // guards bridge
+	// bridge is the running one.
+	bridge *exec.Cmd
+}
+
+const yardSettings = `version: 1
+mode: enforce
+limits: []
+max_age: {terminateProcess: 15m}
+local: {enabled: true, dry_run: true, state: state}
+sources:
+  calls: {type: kuma-script, socket: kuma.sock, spool: spool, mode: enforce}
+`
+
+// newYard builds both programs as they are shipped and puts the nine names in place.
+func newYard(t *testing.T) *yard {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("builds the program")
+	}
+	y := &yard{t: t, dir: t.TempDir()}
+	// -race keeps its own build of everything; the programs under test are the shipped ones.
+	build := exec.Command("go", "build", "-o", y.dir+"/bin/", ".", "../edr-bridge-call")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("build: %v\n%s", err, out)
+	}
+	for _, dir := range []string{"spool", "scripts", "state"} {
+		if err := os.MkdirAll(filepath.Join(y.dir, dir), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(y.path("edr-bridge.yaml"), []byte(yardSettings), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { y.stop(syscall.SIGKILL) })
+	return y
+}
+
+func (y *yard) path(name string) string { return filepath.Join(y.dir, name) }
+
+// program is a call of the built edr-bridge with the settings of the yard.
+func (y *yard) program(args ...string) *exec.Cmd {
+	cmd := exec.Command(y.path("bin/edr-bridge"), append(args, "-c", y.path("edr-bridge.yaml"))...)
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + y.dir, "TMPDIR=" + os.TempDir()}
+	return cmd
+}
+
+// do runs the built edr-bridge to its end and returns its stdout.
+func (y *yard) do(args ...string) []byte {
+	y.t.Helper()
+	cmd := y.program(args...)
+	var out, words bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &words
+	if err := cmd.Run(); err != nil {
+		y.t.Fatalf("edr-bridge %v: %v\n%s%s", args, err, &out, &words)
+	}
+	return out.Bytes()
+}
+
+func (y *yard) install(flags ...string) {
+	y.t.Helper()
+	y.do(append([]string{"kuma", "install", "--dir", y.path("scripts"), "--user", y.user(), "-o", "json"}, flags...)...)
+}
+
+func (y *yard) user() string {
+	y.t.Helper()
+	name := currentUser()
+	if name == "" {
+		y.t.Skip("this process has no user name")
+	}
+	return name
+}
+
+// start starts a bridge; it is ready at some time.
+func (y *yard) start() {
+	y.t.Helper()
+	log, err := os.OpenFile(y.path("bridge.log"), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		y.t.Fatal(err)
+	}
+	defer log.Close()
+	y.mu.Lock()
+	defer y.mu.Unlock()
+	y.bridge = y.program("run")
+	y.bridge.Stderr = log
+	if err := y.bridge.Start(); err != nil {
+		y.t.Fatal(err)
+	}
+}
+
+func (y *yard) stop(how syscall.Signal) {
+	y.mu.Lock()
+	defer y.mu.Unlock()
+	if y.bridge == nil {
+		return
+	}
+	_ = y.bridge.Process.Signal(how)
+	_ = y.bridge.Wait() // its end is what was asked for
+	y.bridge = nil
+}
+
+// answers waits until the bridge listens for calls.
+func (y *yard) answers() {
+	y.t.Helper()
+	err := eventually(patience, func() error {
+		_, err := os.Stat(y.path("kuma.sock"))
+		return err
+	})
+	if err != nil {
+		log, _ := os.ReadFile(y.path("bridge.log"))
+		y.t.Fatalf("the bridge does not listen: %v\n%s", err, log)
+	}
+}
+
+// made is what one call came to.
+type made struct {
+	killed bool
+	exit   int
+	state  string
+}
+
+// call runs a script; kill > 0 ends it by SIGKILL after that time.
+func (y *yard) call(kill time.Duration, script string, args ...string) (made, error) {
+	cmd := exec.Command(y.path("scripts/"+script), args...)
+	var out bytes.Buffer
+	cmd.Stdout = &out
+	cmd.Env = []string{} // KUMA documents none
+	if err := cmd.Start(); err != nil {
+		return made{}, err
+	}
+	if kill > 0 {
+		end := time.AfterFunc(kill, func() { _ = cmd.Process.Kill() })
+		defer end.Stop()
+	}
+	err := cmd.Wait()
+	if _, exited := errors.AsType[*exec.ExitError](err); err != nil && !exited {
+		return made{}, err
+	}
+	m := made{exit: cmd.ProcessState.ExitCode()}
+	if status, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); ok && status.Signaled() {
+		m.killed = true
+		return m, nil
+	}
+	var line struct {
+		State string `json:"state"`
+	}
+	if err := json.Unmarshal(out.Bytes(), &line); err != nil && script != "isolateHost.py" {
+		return m, fmt.Errorf("exit %d, line %q: %w", m.exit, out.Bytes(), err)
+	}
+	m.state = line.State
+	return m, nil
+}
+
+// TestTwoThousandCallsSurviveKillsAndRestarts makes 2,000 calls of a script, two at a time, kills a third of them at random instants and the
+// bridge again and again: each order is whole or absent, none is there twice, and every call that returned 0 is there.
+func TestTwoThousandCallsSurviveKillsAndRestarts(t *testing.T) {
+	const calls, atOnce, longest = 2000, 2, 12 * time.Millisecond
+	y := newYard(t)
+	y.install("--force")
+	y.start()
+	y.answers()
+
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	ends := make([]made, calls)
+	begun := time.Now()
+	numbers := make(chan int)
+	var callers sync.WaitGroup
+	for range atOnce {
+		callers.Go(func() {
+			for i := range numbers {
+				dice := rand.New(rand.NewPCG(seed, uint64(i)))
+				var kill time.Duration
+				if i%3 == 0 {
+					kill = 1 + time.Duration(dice.Int64N(int64(longest)))
+				}
+				var err error
+				ends[i], err = y.call(kill, "terminateProcess.py", "--targetHost="+identity().Names[0], "--path=/opt/kill me/"+strconv.Itoa(i))
+				if err != nil {
+					t.Errorf("call %d: %v", i, err)
+				}
+			}
+		})
+	}
+	restarts := 0
+	for i := range calls {
+		numbers <- i
+		if i%160 == 159 { // about twice a second
+			how := syscall.SIGKILL
+			if restarts%4 == 3 {
+				how = syscall.SIGTERM
+			}
+			y.stop(how)
+			restarts++
+			if restarts%3 == 0 {
+				for range 20 { // some calls find nobody
+					i++
+					if i < calls {
+						break
+					}
+				}
+			}
+			y.start()
+		}
+	}
+	close(numbers)
+	callers.Wait()
+	t.Logf("%d calls in %s, %d restarts", calls, time.Since(begun).Round(time.Millisecond), restarts)
+
+	y.answers()
+	if err := eventually(patience, func() error { return emptySpool(y.path("spool")) }); err != nil {
+		t.Fatal(err)
+	}
+	y.stop(syscall.SIGTERM)
+	y.checkOrders(ends)
+	y.do("audit", "verify")
+}
+
+// emptySpool wants nothing to wait and nothing to have been put aside: what is there was whole.
+func emptySpool(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	if len(entries) > 0 {
+		return fmt.Errorf("%d entries are left in the spool directory, the first is %s", len(entries), entries[0].Name())
+	}
+	return nil
+}
+
+func (y *yard) checkOrders(ends []made) {
+	y.t.Helper()
+	var orders []struct {
+		ID, State, Task, Host, Source string
+		Params                        struct{ Path string }
+	}
+	if err := json.Unmarshal(y.do("tasks", "list", "--limit", "10000", "-o", "json"), &orders); err != nil {
+		y.t.Fatal(err)
+	}
+	whole := regexp.MustCompile(`^/opt/kill me/(\d+)$`)
+	there := map[int]string{}
+	for _, o := range orders {
+		m := whole.FindStringSubmatch(o.Params.Path)
+		if m == nil || o.Task != "terminateProcess" || o.Host != identity().Names[0] || o.Source != "calls" || o.State == "" {
+			y.t.Errorf("order is not whole: %+v", o)
+			continue
+		}
+		i, err := strconv.Atoi(m[1])
+		if err != nil || i >= len(ends) {
+			y.t.Errorf("order of no call: %+v", o)
+			continue
+		}
+		if twice, ok := there[i]; ok {
+			y.t.Errorf("call %d became two orders: %s and %s", i, twice, o.ID)
+		}
+		there[i] = o.ID
+	}
+	counts := map[string]int{}
+	for i, end := range ends {
+		_, ok := there[i]
+		switch {
+		case end.killed && ok:
+			counts["killed, whole"]++
+		case end.killed:
+			counts["killed, absent"]++
+		case end.exit != exitDone:
+			y.t.Errorf("call %d ended with %d", i, end.exit)
+		case !ok:
+			y.t.Errorf("call %d returned 0 (%s) and there is no order", i, end.state)
+		default:
+			counts[end.state]++
+		}
+	}
+	y.t.Logf("ends: %v", counts)
+	if counts["killed, whole"]+counts["killed, absent"] == 0 || counts["spooled"] == 0 {
+		y.t.Error("nothing was killed or nothing spooled: the test looks at nothing")
+	}
+}
+
+// TestInstallNeverLeavesAGap calls a name again and again while it is installed, changed to a copy and back, and uninstalled.
+func TestInstallNeverLeavesAGap(t *testing.T) {
+	y := newYard(t)
+	data, err := os.ReadFile("/bin/true")
+	if err != nil {
+		t.Skip("there is no program to stand for the vendor's script")
+	}
+	if err := os.WriteFile(y.path("scripts/isolateHost.py"), data, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	stop := make(chan struct{})
+	var callers sync.WaitGroup
+	made := make([]int, 2)
+	for i := range made {
+		callers.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				made[i]++
+				// A script's own interpreter would open the name a second time; a program is opened once.
+				if end, err := y.call(0, "isolateHost.py", "--help"); err != nil || end.exit != 0 {
+					t.Errorf("call %d: exit %d, %v", made[i], end.exit, err)
+					return
+				}
+			}
+		})
+	}
+	for range 5 {
+		y.install("--force")
+		y.install("--force", "--copy")
+		y.install("--force")
+		y.do("kuma", "uninstall", "--dir", y.path("scripts"), "--force")
+	}
+	close(stop)
+	callers.Wait()
+	t.Logf("%v calls", made)
+	if made[0] < 20 {
+		t.Error("hardly a call was made meanwhile: the test looks at nothing")
+	}
+	left, err := filepath.Glob(y.path("scripts/*"))
+	hidden, _ := filepath.Glob(y.path("scripts/.*"))
+	names := strings.Join(append(left, hidden...), " ")
+	if err != nil || len(left) != 1 || len(hidden) != 0 || !strings.HasSuffix(names, "/isolateHost.py") {
+		t.Errorf("left behind: %s", names)
+	}
+}
+
+// TestScriptsEndWithTheCodeOfTheirOrder makes calls that a guard stops; one that a busy machine spooled is made again.
+func TestScriptsEndWithTheCodeOfTheirOrder(t *testing.T) {
+	y := newYard(t)
+	settings := strings.Replace(yardSettings, "limits: []", `limits: [{task: getFile, max: 1, per: 1h}]
+protect: {paths: [/opt/never/**]}`, 1)
+	if err := os.WriteFile(y.path("edr-bridge.yaml"), []byte(settings), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	y.install("--force")
+	y.start()
+	y.answers()
+	for name, tc := range map[string]struct {
+		host, script, path, state string
+		exit                      int
+	}{
+		"dry run":    {identity().Names[0], "terminateProcess.py", "/opt/x%d", "shadow", exitDone},
+		"protected":  {identity().Names[0], "quarantineFile.py", "/opt/never/x%d", "refused", exitRefused},
+		"other host": {"elsewhere", "quarantineFile.py", "/opt/x%d", "refused", exitRefused},
+	} {
+		var got made
+		for try := range 50 {
+			var err error
+			got, err = y.call(0, tc.script, "--targetHost="+tc.host, "--path="+fmt.Sprintf(tc.path, try))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got.state != "spooled" && got.state != "sending" && got.state != "queued" {
+				break
+			}
+		}
+		if got.state != tc.state || got.exit != tc.exit {
+			t.Errorf("%s: got %+v, want %s and %d", name, got, tc.state, tc.exit)
+		}
+	}
+}
