@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"slices"
 	"time"
 )
 
@@ -23,12 +24,55 @@ func (r *pipelineRun) mapAlert(ctx context.Context, d Delivery) (mapped []Mapped
 	if err != nil {
 		return nil, nil, err
 	}
+	for {
+		head, rest := portion(mapped, r.box.together())
+		if len(rest) == 0 {
+			break
+		}
+		// What leads a large delivery is admitted here, before the next delivery is read: it must not be overtaken by it.
+		if places, err = r.reserve(ctx, head); err != nil {
+			return nil, nil, err
+		}
+		begin, err := r.admitPlaces(r.work, Delivery{Alert: d.Alert}, head, places) //nolint:contextcheck // a commit outlives the signal to quit
+		r.spawn(begin)
+		if err != nil {
+			return nil, nil, err
+		}
+		mapped = rest
+	}
 	places, err = r.reserve(ctx, mapped)
 	return mapped, places, err
 }
 
+// portion cuts off as many alerts as have at most limit orders, or the first with its first orders.
+func portion(mapped []Mapped, limit int) (head, rest []Mapped) {
+	orders := 0
+	for i, m := range mapped {
+		orders += len(m.Orders)
+		switch {
+		case orders <= limit:
+			continue
+		case i > 0:
+			return mapped[:i], mapped[i:]
+		}
+		first, second := m, m
+		first.Orders, first.Refused, second.Orders = m.Orders[:limit], nil, m.Orders[limit:]
+		return []Mapped{first}, append([]Mapped{second}, mapped[1:]...)
+	}
+	return mapped, nil
+}
+
 func (r *pipelineRun) reserve(ctx context.Context, mapped []Mapped) ([][]*laneItem, error) {
 	places := make([][]*laneItem, len(mapped))
+	// Two deliveries that each had some of the places and waited for more would wait for each other.
+	if several := len(mapped) > 1 || len(mapped) == 1 && len(mapped[0].Orders) > 1; several {
+		select {
+		case r.box.several <- struct{}{}:
+			defer func() { <-r.box.several }()
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
 	for i, m := range mapped {
 		places[i] = make([]*laneItem, len(m.Orders))
 		for j, o := range m.Orders {
@@ -100,14 +144,19 @@ func (r *pipelineRun) runAll(items []*laneItem) {
 // admit takes in orders that come from no source. They are performed on goroutines of their own: who admits them has other
 // things to do than to wait for KSC.
 func (r *pipelineRun) admit(ctx context.Context, orders []Order) error {
-	mapped := []Mapped{{Orders: orders}}
-	places, err := r.reserve(ctx, mapped)
-	if err != nil {
-		return err
+	for some := range slices.Chunk(orders, r.box.together()) {
+		mapped := []Mapped{{Orders: some}}
+		places, err := r.reserve(ctx, mapped)
+		if err != nil {
+			return err
+		}
+		begin, err := r.admitPlaces(ctx, Delivery{}, mapped, places)
+		r.spawn(begin)
+		if err != nil {
+			return err
+		}
 	}
-	begin, err := r.admitPlaces(ctx, Delivery{}, mapped, places)
-	r.spawn(begin)
-	return err
+	return nil
 }
 
 // reject deals with a delivery that could not be mapped.

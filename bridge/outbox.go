@@ -15,6 +15,8 @@ import (
 // first; every other order waits for all that were received before it and lets none behind it begin.
 type outbox struct {
 	room chan struct{} // one token for every place; bounds what is in memory
+	// several is held by who takes more than one place.
+	several chan struct{}
 
 	mu      sync.Mutex // guards lanes, everything inside them, and working
 	lanes   map[string]*lane
@@ -58,8 +60,14 @@ const (
 )
 
 func newOutbox(places int) *outbox {
-	return &outbox{room: make(chan struct{}, places), lanes: map[string]*lane{}, working: map[string]inHand{}}
+	return &outbox{room: make(chan struct{}, places), several: make(chan struct{}, 1), lanes: map[string]*lane{}, working: map[string]inHand{}}
 }
+
+// maxTogether is how many orders are admitted in one transaction at most: more of them would keep others waiting for it.
+const maxTogether = 64
+
+// together is how many places may be taken at once; all of them are free when nobody else has one.
+func (b *outbox) together() int { return max(1, min(maxTogether, cap(b.room)/2)) }
 
 // reserve takes the next place in the lane of the order's host. It blocks while the outbox is full, but for releases
 // that people and leases ask for: they must get past the isolations the outbox is full of, and are few.

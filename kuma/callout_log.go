@@ -81,9 +81,16 @@ func (c callout) severity() int {
 func (c callout) journal() []byte {
 	var b strings.Builder
 	for _, field := range [][2]string{
-		{"MESSAGE", c.message()}, {"PRIORITY", fmt.Sprint(c.severity())}, {"SYSLOG_FACILITY", fmt.Sprint(calloutDaemon)},
-		{"SYSLOG_IDENTIFIER", calloutIdentifier}, {"EDR_BRIDGE_TASK", c.Task}, {"EDR_BRIDGE_HOST", c.Host}, {"EDR_BRIDGE_STATE", c.State},
-		{"EDR_BRIDGE_CALL", c.Call}, {"EDR_BRIDGE_ORDER", c.Order}, {"EDR_BRIDGE_REASON", c.Reason},
+		{"MESSAGE", c.message()},
+		{"PRIORITY", fmt.Sprint(c.severity())},
+		{"SYSLOG_FACILITY", fmt.Sprint(calloutDaemon)},
+		{"SYSLOG_IDENTIFIER", calloutIdentifier},
+		{"EDR_BRIDGE_TASK", c.Task},
+		{"EDR_BRIDGE_HOST", c.Host},
+		{"EDR_BRIDGE_STATE", c.State},
+		{"EDR_BRIDGE_CALL", c.Call},
+		{"EDR_BRIDGE_ORDER", c.Order},
+		{"EDR_BRIDGE_REASON", c.Reason},
 	} {
 		if field[1] != "" {
 			b.WriteString(field[0] + "=" + calloutLine(field[1]) + "\n")

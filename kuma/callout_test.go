@@ -151,7 +151,9 @@ func calloutMade(t *testing.T, argv []string, locate func() (Location, error)) (
 func TestEveryEndOfACallHasItsLineAndExitCode(t *testing.T) {
 	t.Parallel()
 	none := func() (Location, error) { return Location{}, fmt.Errorf("nowhere: %w", fs.ErrNotExist) }
-	nobody := func() (Location, error) { return Location{Socket: "/nonexistent/kuma.sock", Spool: "/nonexistent/spool"}, nil }
+	nobody := func() (Location, error) {
+		return Location{Socket: "/nonexistent/kuma.sock", Spool: "/nonexistent/spool"}, nil
+	}
 	for name, tc := range map[string]struct {
 		argv   []string
 		locate func() (Location, error)

@@ -18,6 +18,10 @@ const (
 
 	presetKUMA = "kuma"
 
+	keyEventID = "event_id"
+	keyReason  = "reason"
+	permanent  = "permanent"
+
 	keyCallID    = "id"
 	keyAt        = "at"
 	keyTimestamp = "timestamp"
@@ -30,6 +34,8 @@ type call struct {
 	params         []byte
 	at, timestamp  string
 	event          []byte
+
+	eventID, lasts, reason string
 }
 
 func (s *source) checkDirect() error {
@@ -77,7 +83,10 @@ func (m *Mapping) mapDirect(raw bridge.Alert, src *source) ([]bridge.Mapped, err
 	case a.Host == "":
 		a.Host = src.Host
 	}
-	o := bridge.Order{AlertID: a.ID, Source: a.Source, At: "sources." + a.Source, Mode: src.Mode.Under(m.ceiling), Window: m.window, AlertTime: a.Time}
+	// A product decides by a rule of its own: what holds for orders of rules (mode, budgets, hours, approval) holds for this one.
+	o := bridge.Order{
+		AlertID: a.ID, Source: a.Source, Rule: a.Source, At: "sources." + a.Source, Mode: src.Mode.Under(m.ceiling), Window: m.window, AlertTime: a.Time,
+	}
 	if o.Mode == bridge.ModeOff {
 		return out, nil
 	}
@@ -105,7 +114,7 @@ func (m *Mapping) direct(o *bridge.Order, c *call, src *source, a, event *bridge
 	}
 	o.Host = a.Host
 	if a.Host == "" {
-		return bridge.ReasonNoHost, errors.New("host: required" + src.lacking(c.event != nil, keyHost))
+		return bridge.ReasonNoHost, errors.New("host: required" + src.lacking(c, keyHost))
 	}
 	if err := checkHost(a.Host); err != nil {
 		return hostReason(err), err
@@ -120,13 +129,13 @@ func (m *Mapping) direct(o *bridge.Order, c *call, src *source, a, event *bridge
 	}
 	if o.Task, err = taskOf(k, params); err != nil {
 		o.Task = nil
-		if c.event != nil && missing != "" {
-			err = errors.Join(err, errors.New("not in the params"+src.lacking(true, missing)))
+		if (c.event != nil || c.eventID != "") && missing != "" {
+			err = errors.Join(err, errors.New("not in the params"+src.lacking(c, missing)))
 		}
 		return bridge.ReasonInvalid, err
 	}
-	if isolation, ok := o.Task.(bridge.IsolateHost); ok && isolation.Action == bridge.IsolationOn {
-		o.For = m.lease
+	if o.For, err = m.lasting(c.lasts, o.Task); err != nil {
+		return bridge.ReasonInvalid, err
 	}
 	return directID(o)
 }
@@ -146,9 +155,32 @@ func directID(o *bridge.Order) (bridge.Reason, error) {
 	return bridge.ReasonNone, nil
 }
 
-// lacking says which fields of the event could have told, for a call that came with its event.
-func (s *source) lacking(event bool, field string) string {
-	if !event {
+// lasting is how long the effect of a task lasts: what the call says, else the lease of an isolation.
+func (m *Mapping) lasting(text string, t bridge.Task) (time.Duration, error) {
+	isolation := bridge.IsIsolation(t)
+	switch {
+	case text == "" && isolation:
+		return m.lease, nil
+	case text == "":
+		return 0, nil
+	case !isolation && t.Kind() != bridge.KindBlockAddress:
+		return 0, errors.New("for: belongs to an isolation or to blockAddress")
+	case text == permanent && isolation:
+		return -1, nil
+	}
+	d, err := time.ParseDuration(text)
+	if err != nil || d < minFor || d > maxFor {
+		return 0, fmt.Errorf("for: must be from %s to %s, not %s", minFor, hours(maxFor), excerpt([]byte(text)))
+	}
+	return d, nil
+}
+
+// lacking says which fields of the event could have told, for a call that came with its event or was to.
+func (s *source) lacking(c *call, field string) string {
+	switch {
+	case c.event == nil && c.eventID != "":
+		return ": event " + excerpt([]byte(c.eventID)) + " could not be fetched from KUMA (kuma: in the settings)"
+	case c.event == nil:
 		return ""
 	}
 	names := s.preset.places(field)
@@ -171,7 +203,9 @@ func readCall(doc []byte) (call, error) {
 	if err := json.Unmarshal(doc, &given); err != nil || given == nil {
 		return c, errors.New("must be a JSON object")
 	}
-	texts := map[string]*string{keyCallID: &c.id, keyTask: &c.task, keyHost: &c.host, keyAt: &c.at}
+	texts := map[string]*string{
+		keyCallID: &c.id, keyTask: &c.task, keyHost: &c.host, keyAt: &c.at, keyEventID: &c.eventID, keyFor: &c.lasts, keyReason: &c.reason,
+	}
 	known := append(slices.Sorted(maps.Keys(texts)), keyParams, keyTimestamp, keyEvent)
 	var problems []error
 	fail := func(key, format string, args ...any) {

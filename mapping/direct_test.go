@@ -54,12 +54,12 @@ func TestACallIsOneOrder(t *testing.T) {
 		t.Fatalf("%+v", got)
 	}
 	o := got.Orders[0]
-	id, err := bridge.NewOrderID("calls", "c-1", "", bridge.IsolateHost{Action: 1}, "ws-01")
+	id, err := bridge.NewOrderID("calls", "c-1", "calls", bridge.IsolateHost{Action: 1}, "ws-01")
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := bridge.Order{
-		ID: id, AlertID: "c-1", Source: "calls", At: "sources.calls", Host: "ws-01", Task: bridge.IsolateHost{Action: 1}, Mode: bridge.ModeEnforce,
+		ID: id, AlertID: "c-1", Source: "calls", Rule: "calls", At: "sources.calls", Host: "ws-01", Task: bridge.IsolateHost{Action: 1}, Mode: bridge.ModeEnforce,
 		For: 2 * time.Hour, Window: 10 * time.Minute, Dedupe: o.Dedupe, AlertTime: at,
 	}
 	if diff := cmp.Diff(want, o); diff != "" || o.Dedupe == "" {
@@ -233,5 +233,50 @@ func TestTheSameCallTwiceIsOneOrderAndAnotherCallADuplicateInItsWindow(t *testin
 	first, again, other := mapCall(t, m, fmt.Sprintf(call, 1)), mapCall(t, m, fmt.Sprintf(call, 1)), mapCall(t, m, fmt.Sprintf(call, 2))
 	if first.Orders[0].ID != again.Orders[0].ID || first.Orders[0].ID == other.Orders[0].ID || first.Orders[0].Dedupe != other.Orders[0].Dedupe {
 		t.Errorf("%+v\n%+v\n%+v", first.Orders[0], again.Orders[0], other.Orders[0])
+	}
+}
+
+func TestACallSaysHowLongItsEffectLasts(t *testing.T) {
+	t.Parallel()
+	m := newDirect(t, mapping.Source{}, nil)
+	call := func(task, params, lasts string) string {
+		return `{"id":"c-1","task":"` + task + `","host":"ws-01","params":` + params + `,"at":"2026-11-20T17:06:56Z","reason":"INC-1","for":` + lasts + `}`
+	}
+	for name, tc := range map[string]struct {
+		doc  string
+		want time.Duration
+		why  string
+	}{
+		"span":           {call("isolateHost", `{"action":1}`, `"30m0s"`), 30 * time.Minute, ""},
+		"none":           {call("isolateHost", `{"action":1}`, `null`), 2 * time.Hour, ""},
+		"permanent":      {call("isolateHost", `{"action":1}`, `"permanent"`), -1, ""},
+		"too long":       {call("isolateHost", `{"action":1}`, `"9000h"`), 0, "for: must be from 1s to"},
+		"no span":        {call("isolateHost", `{"action":1}`, `"soon"`), 0, "for: must be from 1s to"},
+		"release":        {call("isolateHost", `{"action":0}`, `"1h"`), 0, "for: belongs to an isolation"},
+		"another task":   {call("getFile", `{"path":"C:\\a.exe","md5hash":"","sha256hash":""}`, `"1h"`), 0, "for: belongs to an isolation"},
+		"permanent kill": {call("getFile", `{"path":"C:\\a.exe","md5hash":"","sha256hash":""}`, `"permanent"`), 0, "for: belongs to an isolation"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			got := mapCall(t, m, tc.doc)
+			if tc.why == "" {
+				if len(got.Orders) != 1 || got.Orders[0].For != tc.want {
+					t.Fatalf("%+v", got)
+				}
+				return
+			}
+			if len(got.Refused) != 1 || !strings.Contains(got.Refused[0].Detail, tc.why) {
+				t.Fatalf("%+v, want refused: %s", got, tc.why)
+			}
+		})
+	}
+}
+
+func TestACallWhoseEventCouldNotBeFetchedSaysSo(t *testing.T) {
+	t.Parallel()
+	got := mapCall(t, newDirect(t, mapping.Source{}, nil),
+		`{"id":"c-1","task":"isolateHost","host":"","params":{"action":1},"at":"2026-11-20T17:06:56Z","event_id":"8a3f6d3e-57a8-4f6b-9a9c-3a5f0c2b7d11","event":null}`)
+	if len(got.Refused) != 1 || !strings.Contains(got.Refused[0].Detail, "could not be fetched from KUMA") || got.Refused[0].Reason != bridge.ReasonNoHost {
+		t.Fatalf("%+v", got)
 	}
 }

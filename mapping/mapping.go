@@ -36,12 +36,13 @@ type Source struct {
 	// Direct says that a document is a call for one order and not matched by rules:
 	//
 	//	{"id":"<unique id of the call>","task":"isolateHost","host":"ws-01","params":{"action":1},"at":"<RFC 3339>",
-	//	 "timestamp":<milliseconds since 1970 of the event>,"event":{…}}
+	//	 "timestamp":<milliseconds since 1970 of the event>,"event_id":"<id of an event to fetch>","event":{…},
+	//	 "for":"4h" or "permanent","reason":"<text>"}
 	//
 	// id, task and at are required, no other keys are taken. params are the vendor's, or all of them texts as
 	// bridge.TaskFromParams reads them. What host and params leave out is taken from the alert that Preset makes of the event:
-	// the process for terminateProcess, the file for tasks on files, either for preventExecution. Rule of the order is empty, At is
-	// "sources.<name>"; an isolation lasts Config.Lease, and within Config.Window the same task for the same host is a duplicate.
+	// the process for terminateProcess, the file for tasks on files, either for preventExecution. Rule of the order is the name
+	// of the source, so that mode, budgets, hours and approvals hold for it; At is "sources.<name>"; an isolation lasts Config.Lease unless for says otherwise, and within Config.Window the same task for the same host is a duplicate.
 	Direct bool
 	// Mode is how far the orders of a Direct source may go, under the ceiling; empty = enforce.
 	Mode bridge.Mode

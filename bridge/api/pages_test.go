@@ -78,6 +78,9 @@ func TestEveryLabelStandsOnThePageBeforeTheFirstEvent(t *testing.T) {
 	}
 	add("edrbridge_alerts_total", "source", "bus", "legacy", "other")
 	add("edrbridge_lost_alerts_total", "source", "bus", "legacy", "other")
+	add("edrbridge_http_requests_total", "source", "bus", "legacy", "other")
+	add("edrbridge_http_documents_total", "source", "bus", "legacy", "other")
+	add("edrbridge_http_refused_total", "reason", withOther(words(IngressReasons()))...)
 	add("edrbridge_orders_total", "state", "refused", "duplicate", "shadow", "held", "queued", "sending", "done", "failed", "expired",
 		"cancelled", "unknown", "other")
 	for _, r := range append(bridge.Reasons(), "other") {

@@ -193,7 +193,7 @@ func copyProgram(dir, program string) (path string, err error) {
 	}
 	_, err = io.Copy(out, in)
 	if err == nil {
-		err = out.Chmod(0o755) //nolint:gosec // user kuma runs it, and it holds no secret
+		err = out.Chmod(0o755)
 	}
 	if err == nil {
 		err = out.Sync()

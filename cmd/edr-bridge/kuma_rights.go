@@ -124,20 +124,21 @@ func (u account) lacks(path string, want int) *obstacle {
 	if class&want == want {
 		return nil
 	}
-	bits := ""
-	for _, b := range []struct {
-		bit    int
-		letter string
-	}{{wantRead, "r"}, {wantWrite, "w"}, {wantEnter, "x"}} {
-		if want&b.bit != 0 && class&b.bit == 0 {
-			bits += b.letter
-		}
-	}
-	fix := fmt.Sprintf("chmod %s+%s %s", letter, bits, path)
+	fix := fmt.Sprintf("chmod %s+%s %s", letter, modeLetters(want&^class), path)
 	if letter == "o" && want&wantWrite != 0 {
 		fix = fmt.Sprintf("put user %s into the group of %s (call_group in the settings)", u.name, path)
 	}
 	return &obstacle{What: fmt.Sprintf("user %s may not %s %s (mode %04o)", u.name, wantWords(info, want), path, mode), Fix: fix}
+}
+
+func modeLetters(bits int) string {
+	var b strings.Builder
+	for i, letter := range "rwx" {
+		if bits&(wantRead>>i) != 0 {
+			b.WriteRune(letter)
+		}
+	}
+	return b.String()
 }
 
 func wantWords(info fs.FileInfo, want int) string {

@@ -41,7 +41,7 @@ func kumaProcesses(correlator, dir string) []string {
 			continue // the shell or sudo this verb came from has the id in its line too
 		}
 		proc := filepath.Join("/proc", e.Name())
-		cmdline, err := os.ReadFile(filepath.Join(proc, "cmdline"))
+		cmdline, err := os.ReadFile(filepath.Join(proc, "cmdline")) //nolint:gosec // the name is a number
 		if err != nil || len(cmdline) == 0 {
 			continue
 		}

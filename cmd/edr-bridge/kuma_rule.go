@@ -103,11 +103,7 @@ func newKUMARule(task bridge.Kind, eventID bool) kumaRule {
 
 // kumaFilter is the condition on the correlation event: a rule without one fires for every correlation event of the correlator.
 func kumaFilter(task bridge.Kind) string {
-	filter := "CorrelationRuleName = '…'"
-	for _, field := range kuma.ScriptFields(task) {
-		filter += " AND " + field + " != ''"
-	}
-	return filter
+	return "CorrelationRuleName = '…' AND " + strings.Join(kuma.ScriptFields(task), " != '' AND ") + " != ''"
 }
 
 func kumaHint(task bridge.Kind) string {

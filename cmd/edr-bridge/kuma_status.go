@@ -99,7 +99,6 @@ func lookAtKUMA(f *kumaFolder, user account) (kumaStatus, error) {
 	}
 	if st.Location, st.File, err = kuma.Locate(filepath.Join(f.dir, kuma.ScriptName(kumaScripts()[0])), program); err != nil {
 		st.Problems = append(st.Problems, obstacle{What: err.Error()})
-		return st, nil
 	}
 	st.Problems = append(st.Problems, callObstacles(user, st.Location)...)
 	if st.Location.Spool != "" {

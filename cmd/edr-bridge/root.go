@@ -98,7 +98,7 @@ local agent runs them on this machine.`,
 			a.sendCommand(), a.releaseCommand(), a.approvalsCommand(), a.activeCommand(), a.holdCommand(), a.resumeCommand(), a.emitCommand(),
 		},
 		"look": {
-			a.tasksCommand(), a.auditCommand(), a.dlqCommand(), a.rulesCommand(), a.presetsCommand(), a.configCommand(), a.secretsCommand(),
+			a.tasksCommand(), a.auditCommand(), a.dlqCommand(), a.rulesCommand(), a.presetsCommand(), a.kumaCommand(), a.configCommand(), a.secretsCommand(),
 			a.doctorCommand(), a.versionCommand(),
 		},
 	} {
