@@ -85,8 +85,8 @@ func newPoster(ctx context.Context, addr string) (*poster, error) {
 	return &poster{conn: conn, r: bufio.NewReader(conn), host: addr}, nil
 }
 
-// post returns the status.
-func (p *poster) post(path string, body []byte, nonce string, key string) (int, error) {
+// write sends a signed request.
+func (p *poster) write(path string, body []byte, nonce, key string) error {
 	now := fmt.Sprint(time.Now().Unix())
 	sum := sha256.Sum256(body)
 	mac := hmac.New(sha256.New, []byte(key))
@@ -96,9 +96,15 @@ func (p *poster) post(path string, body []byte, nonce string, key string) (int, 
 		"X-EDR-Nonce: %s\r\nX-EDR-Signature: v1=%s\r\n\r\n", path, p.host, len(body), now, nonce, hex.EncodeToString(mac.Sum(nil)))
 	b.Write(body)
 	if err := p.conn.SetDeadline(time.Now().Add(30 * time.Second)); err != nil {
-		return 0, err
+		return err
 	}
-	if _, err := io.WriteString(p.conn, b.String()); err != nil {
+	_, err := io.WriteString(p.conn, b.String())
+	return err
+}
+
+// post sends a signed request and returns the status of its answer.
+func (p *poster) post(path string, body []byte, nonce, key string) (int, error) {
+	if err := p.write(path, body, nonce, key); err != nil {
 		return 0, err
 	}
 	resp, err := http.ReadResponse(p.r, nil)
@@ -227,26 +233,19 @@ func drip(ctx context.Context, addr string, i int) {
 	}
 }
 
-// forge posts an eighth of the bad signatures.
+// forge posts an eighth of the bad signatures. It does not wait for answers: the bridge holds them back from a peer that keeps failing.
 func forge(ctx context.Context, addr string, i int, sent *atomic.Int64) {
-	var p *poster
 	tick := time.NewTicker(8 * time.Second / forgedRate)
 	defer tick.Stop()
 	for n := 0; ctx.Err() == nil; n++ {
 		<-tick.C
-		if p == nil {
-			var err error
-			if p, err = newPoster(ctx, addr); err != nil {
-				continue
-			}
+		p, err := newPoster(ctx, addr)
+		if err != nil {
+			continue
 		}
-		if _, err := p.post("/one", streamAlert(n), fmt.Sprintf("forged-%d-%016d", i, n), "another key"); err != nil {
-			_ = p.conn.Close()
-			p = nil
+		if p.write("/one", streamAlert(n), fmt.Sprintf("forged-%d-%016d", i, n), "another key, as long as it must be") == nil {
+			sent.Add(1)
 		}
-		sent.Add(1)
-	}
-	if p != nil {
 		_ = p.conn.Close()
 	}
 }
