@@ -99,6 +99,9 @@ func faults() []fault {
 		{"I11", "no time, or a time that does not tell", "the time is unknown, and orders about a pid are refused", nil},
 		{"I12", "the same alert 10 000 times", "one order", []string{"TestSameAlertUnderManyNamesIsOneOrder"}},
 		{"I13", "a pid from an alert without a host", "a target only if its source is set to be about this machine", nil},
+		{"A1", "requests without, with a forged, an old or a repeated signature", "401, before anything of the body is parsed; the log is bounded", []string{"kuma-road.txtar"}},
+		{"A2", "slow and idle connections, huge headers, thousands of connections", "closed by limits and timeouts; good requests do not wait", nil},
+		{"A3", "compressed bodies nobody declared, bombs, endless or truncated bodies", "415, 413 or 400", nil},
 		{"A4", "a source floods the bridge with alerts to isolate a thousand hosts", "the budget is isolated, the rest is held, the hold is latched", []string{
 			"TestOneBatchKeepsToTheBudget", "TestTwoStoresOfOneFolderShareABudget", "TestStormIsNoSuccessBeyondItsBounds", "limits.txtar", "live.txtar",
 		}},

@@ -143,9 +143,13 @@ func environmentTable() string {
 	return markdown([]string{"variable", "setting", "meaning"}, rows)
 }
 
+// presetTables are those of the presets that read a form of our own; the others stand on a page of theirs.
 func presetTables() string {
 	var b strings.Builder
 	for _, p := range mapping.Presets() {
+		if p.Name != "generic" && p.Name != "python-edr" {
+			continue
+		}
 		fmt.Fprintf(&b, "**%s**: %s.\n\n", code(p.Name), p.About)
 		var rows [][]string
 		for _, f := range p.Fields {
