@@ -96,6 +96,25 @@ func (w *wiring) openScript(ctx context.Context, name string, s *configs.Source)
 	return kuma.NewScript(cfg)
 }
 
+// makeSpools makes the directories for calls while no bridge runs: without one such a call would be lost.
+func (w *wiring) makeSpools() error {
+	for name, s := range w.set.Sources {
+		if s.Type != configs.KUMAScript {
+			continue
+		}
+		err := kuma.MakeSpool(s.Spool, s.CallGroup)
+		if errors.Is(err, errors.ErrUnsupported) {
+			w.log.Warn("no spool directory on this system: calls while the bridge does not run are lost", "source_name", name, "err", err)
+			continue
+		}
+		if err != nil {
+			return fail(exitConfig, "config.sources", fmt.Errorf("sources.%s.spool: %w", name, err),
+				"make the directory yourself, or run the bridge with an account of the group in call_group")
+		}
+	}
+	return nil
+}
+
 // ordersOfCall returns the order a call became a moment ago; the newest come first, so it is found at once.
 func (w *wiring) ordersOfCall(ctx context.Context, source, alertID string) ([]bridge.Order, error) {
 	return w.store.Orders(ctx, bridge.OrderFilter{Source: source, AlertID: alertID, Limit: 1})

@@ -98,6 +98,9 @@ func (w *wiring) serve(ctx context.Context, watch func(bridge.Store) bridge.Stor
 	if err != nil {
 		return err
 	}
+	if err := w.makeSpools(); err != nil {
+		return err
+	}
 	return w.runParts(ctx, st, pipe, rules, feeds)
 }
 
