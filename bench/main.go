@@ -54,6 +54,7 @@ func measureAll(ctx context.Context, only string) error {
 		{"admission", s.measureAdmission},
 		{"old", s.measureOld},
 		{"recovery", s.measureRecovery},
+		{"calls", s.measureCalls},
 		{"ingress", s.measureIngress},
 		{"siege", s.measureSiege},
 	} {

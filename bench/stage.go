@@ -20,10 +20,10 @@ import (
 
 // stage is what all measurements stand on: the two programs, Redis and the mock KSC.
 type stage struct {
-	dir, bridge, bare, socket string
-	redis                     *exec.Cmd
-	ksc                       *ksctest.Server
-	pub                       *redisbus.Publisher
+	dir, bridge, call, bare, socket string
+	redis                           *exec.Cmd
+	ksc                             *ksctest.Server
+	pub                             *redisbus.Publisher
 	// onIncident is called for each stored incident.
 	onIncident atomic.Pointer[func(ksctest.Incident)]
 }
@@ -38,8 +38,9 @@ func newStage(ctx context.Context) (s *stage, err error) {
 	if s.dir, err = os.MkdirTemp("", "edr-bridge-bench-"); err != nil {
 		return s, err
 	}
-	s.bridge, s.bare, s.socket = filepath.Join(s.dir, "edr-bridge"), filepath.Join(s.dir, "bare"), filepath.Join(s.dir, "redis.sock")
-	for out, pkg := range map[string]string{s.bridge: "./cmd/edr-bridge", s.bare: "./bench/bare"} {
+	s.bridge, s.call = filepath.Join(s.dir, "edr-bridge"), filepath.Join(s.dir, "edr-bridge-call")
+	s.bare, s.socket = filepath.Join(s.dir, "bare"), filepath.Join(s.dir, "redis.sock")
+	for out, pkg := range map[string]string{s.bridge: "./cmd/edr-bridge", s.call: "./cmd/edr-bridge-call", s.bare: "./bench/bare"} {
 		build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", out, pkg)
 		build.Env = append(os.Environ(), "CGO_ENABLED=0")
 		build.Stderr = os.Stderr
