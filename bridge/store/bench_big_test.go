@@ -80,7 +80,7 @@ func (t *tx) putOld(a bridge.Admission, insert string, seq int64, to bridge.Stat
 		return err
 	}
 	al, r := &ready.alerts[0], &ready.orders[0]
-	if _, err := t.run(insertAlert, seq, al.Source, al.ID, al.Preset, nanos(t.now), nil, al.Raw); err != nil {
+	if _, err := t.run(insertAlert, seq, al.Source, al.ID, al.Preset, nil, nil, nanos(t.now), nil, al.Raw); err != nil {
 		return err
 	}
 	o := &r.order
