@@ -22,7 +22,7 @@ const (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"edr-bridge": main})
+	testscript.Main(m, programNames())
 }
 
 // TestScripts runs testdata/script/*.txtar. Besides the commands of testscript they have those of commands();

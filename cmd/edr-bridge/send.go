@@ -96,6 +96,7 @@ Tasks: ` + strings.Join(kindNames(), " ") + `
 			}
 		}
 	}
+	scriptSpellings(f)
 	_ = cmd.RegisterFlagCompletionFunc("task", cobra.FixedCompletions(kindNames(), cobra.ShellCompDirectiveNoFileComp))
 	_ = cmd.RegisterFlagCompletionFunc("via", cobra.FixedCompletions([]string{"auto", "ksc", "local"}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
@@ -247,6 +248,9 @@ func (r *sendRequest) build(cmd *cobra.Command) (bridge.Task, error) {
 // values collects --param and the task's own flags; a flag of another task is an error that says so.
 func (r *sendRequest) values(cmd *cobra.Command, kind bridge.Kind) (map[string]string, error) {
 	values := map[string]string{}
+	if err := scriptDigest(cmd, kind); err != nil {
+		return nil, err
+	}
 	var names []string
 	for _, p := range bridge.Describe(kind).Params {
 		names = append(names, p.Name)
