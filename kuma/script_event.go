@@ -8,11 +8,12 @@ import (
 	"fmt"
 
 	"github.com/edr-bridge/edr-bridge/bridge"
+	"github.com/edr-bridge/edr-bridge/kuma/callout"
 )
 
 // fetch gets the event of one call and delivers the call with it. Without success the call comes again after a pause; when it is too
 // old for that, it is delivered without its event, and the mapping refuses it with a reason.
-func (sp *scriptSpool) fetch(ctx context.Context, name string, e *scriptEntry, call Call, doc []byte) {
+func (sp *scriptSpool) fetch(ctx context.Context, name string, e *scriptEntry, call callout.Call, doc []byte) {
 	event, err := sp.s.event(ctx, call)
 	if err == nil {
 		call.Event = event
@@ -39,7 +40,7 @@ func (sp *scriptSpool) fetch(ctx context.Context, name string, e *scriptEntry, c
 }
 
 // event asks once, and takes only one JSON object of a size KUMA's events have.
-func (s *Script) event(ctx context.Context, call Call) (json.RawMessage, error) {
+func (s *Script) event(ctx context.Context, call callout.Call) (json.RawMessage, error) {
 	ctx, cancel := context.WithTimeout(ctx, scriptEventCall)
 	defer cancel()
 	event, err := s.cfg.Event(ctx, call.EventID, call.Timestamp)

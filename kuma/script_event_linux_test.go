@@ -9,13 +9,15 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/edr-bridge/edr-bridge/kuma/callout"
 )
 
 // TestAnEventThatCannotBeFetchedHoldsNobodyUp lets the fetching of two calls hang and expects a third one at once.
 func TestAnEventThatCannotBeFetchedHoldsNobodyUp(t *testing.T) {
 	t.Parallel()
 	dir := newSpool(t)
-	withEvent := func(n int, age time.Duration) Call {
+	withEvent := func(n int, age time.Duration) callout.Call {
 		c := newCall(n)
 		c.EventID, c.Timestamp, c.Host, c.At = scriptEventID, 1732104000123, "", time.Now().Add(-age).UTC()
 		return c
@@ -58,7 +60,7 @@ func TestAnEventThatCannotBeFetchedHoldsNobodyUp(t *testing.T) {
 	close(release)
 	for range 6 {
 		d := scriptNext(t, s)
-		call, err := DecodeCall(d.Alert.Raw)
+		call, err := callout.DecodeCall(d.Alert.Raw)
 		if err != nil || !bytes.Contains(call.Event, []byte("ws-9 & <x>")) {
 			t.Errorf("%s: %v", d.Alert.Raw, err)
 		}
@@ -88,7 +90,7 @@ func TestACallTooOldForItsEventGoesOnWithoutIt(t *testing.T) {
 		}
 	}))
 	d := scriptNext(t, s)
-	got, err := DecodeCall(d.Alert.Raw)
+	got, err := callout.DecodeCall(d.Alert.Raw)
 	if err != nil || got.Event != nil || tries.Load() < 2 {
 		t.Errorf("%s after %d tries: %v", d.Alert.Raw, tries.Load(), err)
 	}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/edr-bridge/edr-bridge/bridge"
 	"github.com/edr-bridge/edr-bridge/bridge/bridgetest"
+	"github.com/edr-bridge/edr-bridge/kuma/callout"
 )
 
 const scriptEventID = "8a3f6d3e-57a8-4f6b-9a9c-3a5f0c2b7d11"
@@ -95,15 +96,15 @@ func spoolUnderTest(t *testing.T, dir string, serial *atomic.Int64) bridgetest.S
 		Source: s, Name: "kuma", Preset: ScriptPreset, Durable: true, Quiet: 400 * time.Millisecond,
 		Documents: scriptDocuments(serial), Close: s.Close,
 		Send: func(_ context.Context, doc []byte) error {
-			call, err := DecodeCall(doc)
+			call, err := callout.DecodeCall(doc)
 			if err != nil {
 				return err
 			}
-			return Spool(dir, SpoolLimits{}, call)
+			return callout.Spool(dir, callout.SpoolLimits{}, call)
 		},
 		Reopen: func(t *testing.T) bridgetest.SourceUnderTest { return spoolUnderTest(t, dir, serial) },
 		DeadLetters: func(context.Context) ([][]byte, error) {
-			files, err := filepath.Glob(filepath.Join(dir, spoolBad, "*"))
+			files, err := filepath.Glob(filepath.Join(dir, callout.SpoolBad, "*"))
 			var docs [][]byte
 			for _, f := range files {
 				doc, rerr := os.ReadFile(f)
@@ -123,11 +124,11 @@ func TestSocketKeepsTheSourceContract(t *testing.T) {
 		return bridgetest.SourceUnderTest{
 			Source: s, Name: "kuma", Preset: ScriptPreset, Documents: scriptDocuments(&serial), Close: s.Close,
 			Send: func(ctx context.Context, doc []byte) error {
-				call, err := DecodeCall(doc)
+				call, err := callout.DecodeCall(doc)
 				if err != nil {
 					return err
 				}
-				_, err = handOverSocket(ctx, path, 10*time.Second, call)
+				_, err = callout.HandOver(ctx, callout.HandOverConfig{Socket: path, Budget: 10 * time.Second}, call)
 				return err
 			},
 		}
@@ -142,8 +143,8 @@ func TestACallHandedOverTwiceHasOneID(t *testing.T) {
 	s := runScript(t, newScript(t, func(c *ScriptConfig) { c.Socket, c.Spool = socket, spool }))
 	call := newCall(7)
 	// Nobody receives: the answer does not come in time, and the call is spooled as well.
-	result, err := HandOver(t.Context(), HandOverConfig{Socket: socket, Spool: spool, Budget: 200 * time.Millisecond}, call)
-	if err != nil || !result.Spooled || result.State != CallSpooled {
+	result, err := callout.HandOver(t.Context(), callout.HandOverConfig{Socket: socket, Spool: spool, Budget: 200 * time.Millisecond}, call)
+	if err != nil || !result.Spooled || result.State != callout.CallSpooled {
 		t.Fatalf("got %+v, %v", result, err)
 	}
 	seen := map[string]int{}
@@ -208,10 +209,10 @@ func TestASpoolThatWasReplacedIsReadAgain(t *testing.T) {
 func TestAnEntryThatCannotBePutAsideIsComplainedAboutOnce(t *testing.T) {
 	t.Parallel()
 	dir := newSpool(t)
-	if err := errors.Join(os.Symlink("/tmp", filepath.Join(dir, spoolBad)), os.WriteFile(filepath.Join(dir, "foreign\nname"), nil, 0o640)); err != nil {
+	if err := errors.Join(os.Symlink("/tmp", filepath.Join(dir, callout.SpoolBad)), os.WriteFile(filepath.Join(dir, "foreign\nname"), nil, 0o640)); err != nil {
 		t.Fatal(err)
 	}
-	wrong := spoolName{1, "k00000009", 3}
+	wrong := callout.SpoolName{At: 1, ID: "k00000009", Size: 3}
 	if err := os.WriteFile(filepath.Join(dir, wrong.String()), []byte("x"), 0o640); err != nil {
 		t.Fatal(err)
 	}
@@ -254,10 +255,10 @@ func TestForeignEntriesArePutAsideReportedAndHoldNothingUp(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	renamed := spoolName{1, "k00000099", int64(len(other))}
-	garbage := spoolName{2, "k00000098", 7}
+	renamed := callout.SpoolName{At: 1, ID: "k00000099", Size: int64(len(other))}
+	garbage := callout.SpoolName{At: 2, ID: "k00000098", Size: 7}
 	for name, content := range map[string]string{
-		"notes.txt": "x", renamed.String(): string(other), garbage.String(): "garbage", "a\nb\u202e": "x", spoolTemp + "x": "half",
+		"notes.txt": "x", renamed.String(): string(other), garbage.String(): "garbage", "a\nb\u202e": "x", callout.SpoolTemp + "x": "half",
 	} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o640); err != nil {
 			t.Fatal(err)
@@ -265,7 +266,7 @@ func TestForeignEntriesArePutAsideReportedAndHoldNothingUp(t *testing.T) {
 	}
 	old := time.Now().Add(-time.Hour)
 	if err := errors.Join(os.Symlink("/etc/passwd", filepath.Join(dir, "link.json")), os.Mkdir(filepath.Join(dir, "folder"), 0o750),
-		os.Chtimes(filepath.Join(dir, spoolTemp+"x"), old, old), os.WriteFile(filepath.Join(dir, spoolTemp+"young"), nil, 0o600)); err != nil {
+		os.Chtimes(filepath.Join(dir, callout.SpoolTemp+"x"), old, old), os.WriteFile(filepath.Join(dir, callout.SpoolTemp+"young"), nil, 0o600)); err != nil {
 		t.Fatal(err)
 	}
 	mustSpool(t, dir, newCall(1))
@@ -346,24 +347,6 @@ func TestScriptSettingsAreChecked(t *testing.T) {
 	}
 }
 
-func BenchmarkSpool(b *testing.B) {
-	dir := newSpool(b)
-	n := 0
-	for b.Loop() {
-		n++
-		if err := Spool(dir, SpoolLimits{Files: 1 << 20}, newCall(n)); err != nil {
-			b.Fatal(err)
-		}
-		if n%500 == 0 { // what a bridge leaves there at most for long
-			b.StopTimer()
-			for _, name := range spoolNames(b, dir) {
-				_ = os.Remove(filepath.Join(dir, name))
-			}
-			b.StartTimer()
-		}
-	}
-}
-
 func BenchmarkHandOverToARunningBridge(b *testing.B) {
 	socket := filepath.Join(filepath.Dir(newSpool(b)), "s")
 	s := runScript(b, newScript(b, func(c *ScriptConfig) { c.Socket = socket }))
@@ -381,16 +364,7 @@ func BenchmarkHandOverToARunningBridge(b *testing.B) {
 		}
 	})
 	for b.Loop() {
-		if _, err := HandOver(ctx, HandOverConfig{Socket: socket, Budget: time.Minute}, newCall(1)); err != nil {
-			b.Fatal(err)
-		}
-	}
-}
-
-func BenchmarkParseCall(b *testing.B) {
-	argv := []string{"--targetHost", "ws-01.corp.example", "--path", `C:\\Users\\a\\x.exe`, "--hash", "MD5=44d88612fea8a8f36de82e1278abb02f"}
-	for b.Loop() {
-		if _, err := ParseCall("terminateProcess.py", argv); err != nil {
+		if _, err := callout.HandOver(ctx, callout.HandOverConfig{Socket: socket, Budget: time.Minute}, newCall(1)); err != nil {
 			b.Fatal(err)
 		}
 	}

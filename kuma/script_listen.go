@@ -16,6 +16,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/edr-bridge/edr-bridge/kuma/callout"
 )
 
 const (
@@ -141,6 +143,16 @@ func scriptClosedDir(parent string) (string, error) {
 			return dir, err
 		}
 	}
+}
+
+// MakeSpool makes the spool directory for the group its writers are in, a name or a number (empty = the group of this process). One
+// that is there is put right (callout.MakeSpool).
+func MakeSpool(path, group string) error {
+	gid, err := scriptGroupID(group)
+	if err != nil {
+		return err
+	}
+	return callout.MakeSpool(path, gid)
 }
 
 // scriptGroupID is the id of the group, -1 for none. A number is taken as it is.

@@ -12,10 +12,10 @@ import (
 	"time"
 
 	"github.com/edr-bridge/edr-bridge/bridge"
+	"github.com/edr-bridge/edr-bridge/kuma/callout"
 )
 
 const (
-	scriptPath       = "/v1/calls"
 	scriptMaxConns   = 128
 	scriptMaxHeader  = 4 << 10
 	scriptSmall      = 256 << 10 // bytes; of larger calls only a few are read at once
@@ -23,28 +23,6 @@ const (
 	scriptReadHeader = 2 * time.Second
 	scriptReadCall   = 5 * time.Second
 )
-
-// The words of CallAnswer.State beside the states of orders.
-const (
-	// CallSpooled: kept in the spool directory, not seen by a bridge yet.
-	CallSpooled = "spooled"
-	// CallStored: stored by the bridge, which cannot tell how its orders stand.
-	CallStored = "stored"
-	// CallNone: stored by the bridge, and no order came of it.
-	CallNone = "none"
-)
-
-// CallAnswer is the one line the socket answers.
-type CallAnswer struct {
-	ID string `json:"id"`
-	// State is the state of the order, or one of the words above; empty when the call was not taken.
-	State   string `json:"state,omitempty"`
-	Order   string `json:"order,omitempty"`
-	Covers  string `json:"covers,omitempty"`
-	Reason  string `json:"reason,omitempty"`
-	Detail  string `json:"detail,omitempty"`
-	Problem string `json:"problem,omitempty"`
-}
 
 // serveSocket answers on the socket until ctx ends.
 func (s *Script) serveSocket(ctx context.Context, stands func()) error {
@@ -54,7 +32,7 @@ func (s *Script) serveSocket(ctx context.Context, stands func()) error {
 	}
 	mux := http.NewServeMux()
 	h := &scriptHandler{s: s, large: make(chan struct{}, scriptMaxLarge)}
-	mux.HandleFunc("POST "+scriptPath, h.call)
+	mux.HandleFunc("POST "+callout.RequestPath, h.call)
 	work, abandon := context.WithCancel(context.WithoutCancel(ctx))
 	defer abandon()
 	server := &http.Server{
@@ -97,37 +75,37 @@ func (h *scriptHandler) call(w http.ResponseWriter, r *http.Request) {
 	callers := h.s.cfg.Callers
 	switch {
 	case !known, callers != nil && uid != 0 && !slices.Contains(callers, uid):
-		scriptAnswerWith(w, http.StatusForbidden, CallAnswer{Problem: "this user may not call"})
+		scriptAnswerWith(w, http.StatusForbidden, callout.Answer{Problem: "this user may not call"})
 		return
 	case r.Header.Get("Content-Encoding") != "":
-		scriptAnswerWith(w, http.StatusUnsupportedMediaType, CallAnswer{Problem: "no content encoding is taken"})
+		scriptAnswerWith(w, http.StatusUnsupportedMediaType, callout.Answer{Problem: "no content encoding is taken"})
 		return
 	case r.ContentLength < 0:
-		scriptAnswerWith(w, http.StatusLengthRequired, CallAnswer{Problem: "the length of the call is required"})
+		scriptAnswerWith(w, http.StatusLengthRequired, callout.Answer{Problem: "the length of the call is required"})
 		return
-	case r.ContentLength > callMaxBytes:
-		scriptAnswerWith(w, http.StatusRequestEntityTooLarge, CallAnswer{Problem: "the call is too large"})
+	case r.ContentLength > callout.MaxCallBytes:
+		scriptAnswerWith(w, http.StatusRequestEntityTooLarge, callout.Answer{Problem: "the call is too large"})
 		return
 	case r.ContentLength > scriptSmall:
 		select {
 		case h.large <- struct{}{}:
 			defer func() { <-h.large }()
 		default:
-			scriptAnswerWith(w, http.StatusServiceUnavailable, CallAnswer{Problem: "too many large calls at once"})
+			scriptAnswerWith(w, http.StatusServiceUnavailable, callout.Answer{Problem: "too many large calls at once"})
 			return
 		}
 	}
-	doc, err := io.ReadAll(http.MaxBytesReader(w, r.Body, callMaxBytes))
+	doc, err := io.ReadAll(http.MaxBytesReader(w, r.Body, callout.MaxCallBytes))
 	if err != nil {
-		scriptAnswerWith(w, http.StatusBadRequest, CallAnswer{Problem: "the call did not come whole"})
+		scriptAnswerWith(w, http.StatusBadRequest, callout.Answer{Problem: "the call did not come whole"})
 		return
 	}
-	call, err := DecodeCall(doc)
+	call, err := callout.DecodeCall(doc)
 	switch {
 	case err != nil:
-		scriptAnswerWith(w, http.StatusBadRequest, CallAnswer{Problem: err.Error()})
+		scriptAnswerWith(w, http.StatusBadRequest, callout.Answer{Problem: err.Error()})
 	case call.EventID != "" && call.Event == nil:
-		scriptAnswerWith(w, http.StatusUnprocessableEntity, CallAnswer{ID: call.ID, Problem: "a call with an event id goes through the spool directory"})
+		scriptAnswerWith(w, http.StatusUnprocessableEntity, callout.Answer{ID: call.ID, Problem: "a call with an event id goes through the spool directory"})
 	default:
 		status, answer := h.s.pass(r.Context(), call, doc)
 		scriptAnswerWith(w, status, answer)
@@ -135,10 +113,10 @@ func (h *scriptHandler) call(w http.ResponseWriter, r *http.Request) {
 }
 
 // pass hands a call over and waits for what becomes of it, at most scriptAnswer.
-func (s *Script) pass(ctx context.Context, call Call, doc []byte) (int, CallAnswer) {
+func (s *Script) pass(ctx context.Context, call callout.Call, doc []byte) (int, callout.Answer) {
 	ctx, cancel := context.WithTimeout(ctx, scriptAnswer)
 	defer cancel()
-	answer := CallAnswer{ID: call.ID}
+	answer := callout.Answer{ID: call.ID}
 	settled := make(chan error, 1)
 	var once sync.Once
 	d := bridge.Delivery{
@@ -180,8 +158,8 @@ func (s *Script) pass(ctx context.Context, call Call, doc []byte) (int, CallAnsw
 }
 
 // standing fills in how the orders of a stored call stand.
-func (s *Script) standing(ctx context.Context, answer *CallAnswer) {
-	answer.State = CallStored
+func (s *Script) standing(ctx context.Context, answer *callout.Answer) {
+	answer.State = callout.CallStored
 	if s.cfg.Orders == nil {
 		return
 	}
@@ -191,7 +169,7 @@ func (s *Script) standing(ctx context.Context, answer *CallAnswer) {
 		s.cfg.Logger.Warn("orders of a call could not be read", "source_name", s.cfg.Name, "alert", answer.ID, "err", err)
 		answer.Detail = "how its orders stand cannot be told"
 	case len(orders) == 0:
-		answer.State, answer.Detail = CallNone, "no order came of it"
+		answer.State, answer.Detail = callout.CallNone, "no order came of it"
 	default:
 		o := orders[0]
 		answer.State, answer.Order, answer.Covers, answer.Reason, answer.Detail = string(o.State), o.ID, o.Covers, string(o.Reason), o.Detail
@@ -202,12 +180,8 @@ func (s *Script) standing(ctx context.Context, answer *CallAnswer) {
 }
 
 // scriptAnswerWith writes one line. The caller may be gone.
-func scriptAnswerWith(w http.ResponseWriter, status int, answer CallAnswer) {
-	line, err := callEncode(answer)
-	if err != nil {
-		line, status = []byte("{}"), http.StatusInternalServerError
-	}
+func scriptAnswerWith(w http.ResponseWriter, status int, answer callout.Answer) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	_, _ = w.Write(append(line, '\n'))
+	_, _ = w.Write(answer.Line())
 }

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/edr-bridge/edr-bridge/bridge"
+	"github.com/edr-bridge/edr-bridge/kuma/callout"
 )
 
 func TestTheSocketAnswersHowTheOrderStands(t *testing.T) {
@@ -46,27 +47,27 @@ func TestTheSocketAnswersHowTheOrderStands(t *testing.T) {
 			_ = d.Settle(ctx, settle)
 		}
 	})
-	ask := func() (Result, error) {
-		return HandOver(t.Context(), HandOverConfig{Socket: socket, Budget: 5 * time.Second}, newCall(1))
+	ask := func() (callout.Result, error) {
+		return callout.HandOver(t.Context(), callout.HandOverConfig{Socket: socket, Budget: 5 * time.Second}, newCall(1))
 	}
 	for _, c := range []struct {
 		orders []bridge.Order
 		err    error
 		settle error
-		want   Result
+		want   callout.Result
 		fail   string
 	}{
 		{
 			orders: []bridge.Order{{ID: "o1", State: bridge.StateQueued}},
-			want:   Result{State: "queued", OrderID: "o1"},
+			want:   callout.Result{State: "queued", OrderID: "o1"},
 		},
 		{
 			orders: []bridge.Order{{ID: "o2", State: bridge.StateDuplicate, Covers: "o1", Reason: bridge.ReasonDedupe, Detail: "a\nb"}},
-			want:   Result{State: "duplicate", OrderID: "o2", CoveredBy: "o1", Reason: "dedupe", Detail: `a\nb`},
+			want:   callout.Result{State: "duplicate", OrderID: "o2", CoveredBy: "o1", Reason: "dedupe", Detail: `a\nb`},
 		},
-		{orders: []bridge.Order{{ID: "o3", State: bridge.StateRefused, Reason: bridge.ReasonProtectedHost}}, want: Result{State: "refused", OrderID: "o3", Reason: "protect.hosts"}},
-		{want: Result{State: CallNone, Detail: "no order came of it"}},
-		{err: errors.New("disk"), want: Result{State: CallStored, Detail: "how its orders stand cannot be told"}},
+		{orders: []bridge.Order{{ID: "o3", State: bridge.StateRefused, Reason: bridge.ReasonProtectedHost}}, want: callout.Result{State: "refused", OrderID: "o3", Reason: "protect.hosts"}},
+		{want: callout.Result{State: callout.CallNone, Detail: "no order came of it"}},
+		{err: errors.New("disk"), want: callout.Result{State: callout.CallStored, Detail: "how its orders stand cannot be told"}},
 		{settle: fmt.Errorf("no level: %w", bridge.ErrBadAlert), fail: "the bridge refuses the call: no level: bad alert"},
 		{settle: errors.New("disk full"), fail: "the call could not be kept: the bridge answers 503: disk full, and no spool directory is set"},
 	} {
@@ -137,7 +138,7 @@ func TestTheSocketTakesNothingButCalls(t *testing.T) {
 	scriptNothing(t, s, 100*time.Millisecond)
 	answer := make(chan error, 1)
 	go func() {
-		_, err := handOverSocket(context.Background(), socket, 5*time.Second, newCall(3))
+		_, err := callout.HandOver(context.Background(), callout.HandOverConfig{Socket: socket, Budget: 5 * time.Second}, newCall(3))
 		answer <- err
 	}()
 	d := scriptNext(t, s)
@@ -160,7 +161,7 @@ func TestTheSocketIsTheGroupsAndStopsWithItsSource(t *testing.T) {
 	// A call nobody takes is answered when the source ends.
 	answer := make(chan error, 1)
 	go func() {
-		_, err := handOverSocket(context.Background(), socket, 10*time.Second, newCall(1))
+		_, err := callout.HandOver(context.Background(), callout.HandOverConfig{Socket: socket, Budget: 10 * time.Second}, newCall(1))
 		answer <- err
 	}()
 	d := scriptNext(t, s)
@@ -202,7 +203,7 @@ func TestSlowCallersDoNotKeepOthersOut(t *testing.T) {
 	}
 	answer := make(chan error, 1)
 	go func() {
-		_, err := handOverSocket(context.Background(), socket, 10*time.Second, newCall(1))
+		_, err := callout.HandOver(context.Background(), callout.HandOverConfig{Socket: socket, Budget: 10 * time.Second}, newCall(1))
 		answer <- err
 	}()
 	d := scriptNext(t, s)

@@ -11,11 +11,12 @@ import (
 	"time"
 
 	"github.com/edr-bridge/edr-bridge/bridge"
+	"github.com/edr-bridge/edr-bridge/kuma/callout"
 )
 
 // scriptEntry is what the loop knows of one file of the spool directory.
 type scriptEntry struct {
-	name spoolName
+	name callout.SpoolName
 	// busy: it is delivered and not settled, or a fetcher has it.
 	busy bool
 	// needsEvent: it goes to a fetcher. eventless: its event did not come in time, it is delivered without.
@@ -30,7 +31,7 @@ type scriptEntry struct {
 // scriptSpool is the spool directory of a running source.
 type scriptSpool struct {
 	s   *Script
-	dir *spoolDir
+	dir *callout.SpoolDir
 	// mu guards entries and what they hold.
 	mu      sync.Mutex
 	entries map[string]*scriptEntry
@@ -43,12 +44,12 @@ type scriptSpool struct {
 
 // readSpool delivers what is in the spool directory, oldest first, until ctx ends or the directory cannot be read.
 func (s *Script) readSpool(ctx context.Context, stands func()) error {
-	dir, err := openSpool(s.cfg.Spool)
+	dir, err := callout.OpenSpool(s.cfg.Spool)
 	if err != nil {
 		return fmt.Errorf("%s: %w", s.cfg.Spool, err)
 	}
-	defer func() { _ = dir.close() }()
-	if dir.open() && len(s.cfg.Writers) == 0 {
+	defer func() { _ = dir.Close() }()
+	if dir.Public() && len(s.cfg.Writers) == 0 {
 		return fmt.Errorf("%s: everybody on the machine could call: chmod 3770, or say whose files are taken (writers)", s.cfg.Spool)
 	}
 	sp := &scriptSpool{
@@ -58,7 +59,7 @@ func (s *Script) readSpool(ctx context.Context, stands func()) error {
 	defer sp.fetching.Wait() // before the directory closes
 	defer stop()
 	woken := make(chan struct{}, 1)
-	unwatch, err := dir.watch(woken)
+	unwatch, err := dir.Watch(woken)
 	if err != nil {
 		s.cfg.Logger.Warn("spool directory cannot be watched, looked through instead", "source_name", s.cfg.Name, "err", err)
 	} else {
@@ -89,10 +90,10 @@ func (s *Script) readSpool(ctx context.Context, stands func()) error {
 
 // list returns the files that are due, oldest first, puts aside what is no call, and forgets what is gone.
 func (sp *scriptSpool) list() ([]string, error) {
-	if err := sp.dir.inPlace(); err != nil {
+	if err := sp.dir.InPlace(); err != nil {
 		return nil, err
 	}
-	names, err := sp.dir.names(2 * spoolMaxFiles)
+	names, err := sp.dir.Names()
 	if err != nil {
 		return nil, err
 	}
@@ -102,9 +103,9 @@ func (sp *scriptSpool) list() ([]string, error) {
 	sp.mu.Lock()
 	there := make(map[string]bool, len(names))
 	for _, name := range names {
-		n, ok := parseSpoolName(name)
+		n, ok := callout.ParseSpoolName(name)
 		if !ok {
-			if name != spoolBad && (!strings.HasPrefix(name, spoolTemp) || sp.dir.torn(name, now)) {
+			if name != callout.SpoolBad && (!strings.HasPrefix(name, callout.SpoolTemp) || sp.dir.Torn(name, now)) {
 				foreign = append(foreign, name)
 			}
 			continue
@@ -124,7 +125,7 @@ func (sp *scriptSpool) list() ([]string, error) {
 	due = slices.DeleteFunc(due, sp.isStuck)
 	sp.mu.Unlock()
 	for _, name := range slices.DeleteFunc(foreign, sp.isStuck) {
-		sp.putAside(name, errSpoolForeign)
+		sp.putAside(name, callout.ErrSpoolForeign)
 	}
 	return due, nil
 }
@@ -168,32 +169,32 @@ func (sp *scriptSpool) take(ctx context.Context, name string) error {
 }
 
 // open reads a file and checks that it is a call and the one its name says. What is not is put aside.
-func (sp *scriptSpool) open(name string, e *scriptEntry) ([]byte, Call, bool) {
-	doc, err := sp.dir.read(name, e.name, sp.s.cfg.Writers)
+func (sp *scriptSpool) open(name string, e *scriptEntry) ([]byte, callout.Call, bool) {
+	doc, err := sp.dir.Read(name, e.name, sp.s.cfg.Writers)
 	if err == nil {
-		var call Call
-		if call, err = DecodeCall(doc); err != nil {
-			err = fmt.Errorf("%w: %w", errSpoolForeign, err)
-		} else if call.ID != e.name.id {
-			err = fmt.Errorf("%w: it holds another call than its name says", errSpoolForeign)
+		var call callout.Call
+		if call, err = callout.DecodeCall(doc); err != nil {
+			err = fmt.Errorf("%w: %w", callout.ErrSpoolForeign, err)
+		} else if call.ID != e.name.ID {
+			err = fmt.Errorf("%w: it holds another call than its name says", callout.ErrSpoolForeign)
 		}
 		if err == nil {
 			return doc, call, true
 		}
 	}
-	if errors.Is(err, errSpoolForeign) {
+	if errors.Is(err, callout.ErrSpoolForeign) {
 		sp.putAside(name, err)
-		return nil, Call{}, false
+		return nil, callout.Call{}, false
 	}
 	sp.later(e, fmt.Sprintf("cannot be read: %v", err))
-	return nil, Call{}, false
+	return nil, callout.Call{}, false
 }
 
 // deliver hands a call over and gives it back when nobody takes it.
 func (sp *scriptSpool) deliver(ctx context.Context, name string, e *scriptEntry, doc []byte) error {
 	var once sync.Once
 	d := bridge.Delivery{
-		Alert: sp.s.alert(e.name.id, doc),
+		Alert: sp.s.alert(e.name.ID, doc),
 		Settle: func(_ context.Context, err error) error {
 			answer := errScriptSettled
 			once.Do(func() { answer = sp.settle(name, e, err) })
@@ -214,10 +215,10 @@ func (sp *scriptSpool) settle(name string, e *scriptEntry, err error) error {
 	defer sp.s.wake()
 	switch {
 	case err == nil:
-		return sp.reopened(func(dir *spoolDir) error { return dir.remove(name) }, e)
+		return sp.reopened(func(dir *callout.SpoolDir) error { return dir.Remove(name) }, e)
 	case errors.Is(err, bridge.ErrBadAlert):
-		return sp.reopened(func(dir *spoolDir) error {
-			_, err := dir.setAside(name, sp.s.cfg.Now())
+		return sp.reopened(func(dir *callout.SpoolDir) error {
+			_, err := dir.SetAside(name, sp.s.cfg.Now())
 			return err
 		}, e)
 	default:
@@ -227,10 +228,10 @@ func (sp *scriptSpool) settle(name string, e *scriptEntry, err error) error {
 }
 
 // reopened does something to the directory, although the source may have ended and closed it.
-func (sp *scriptSpool) reopened(do func(*spoolDir) error, e *scriptEntry) error {
-	dir, err := openSpool(sp.s.cfg.Spool)
+func (sp *scriptSpool) reopened(do func(*callout.SpoolDir) error, e *scriptEntry) error {
+	dir, err := callout.OpenSpool(sp.s.cfg.Spool)
 	if err == nil {
-		err = errors.Join(do(dir), dir.close())
+		err = errors.Join(do(dir), dir.Close())
 	}
 	if err != nil {
 		sp.later(e, fmt.Sprintf("stored, and cannot be taken out of the spool directory: %v", err))
@@ -258,23 +259,23 @@ func (sp *scriptSpool) later(e *scriptEntry, why string) {
 	sp.mu.Unlock()
 	time.AfterFunc(pause, sp.s.wake)
 	if say {
-		sp.s.cfg.Logger.Warn("spooled call waits", "source_name", sp.s.cfg.Name, "alert", e.name.id, "err", why)
+		sp.s.cfg.Logger.Warn("spooled call waits", "source_name", sp.s.cfg.Name, "alert", e.name.ID, "err", why)
 	}
 }
 
 // putAside moves what is no call out of the way and reports it.
 func (sp *scriptSpool) putAside(name string, why error) {
-	kept, err := sp.dir.setAside(name, sp.s.cfg.Now())
+	kept, err := sp.dir.SetAside(name, sp.s.cfg.Now())
 	if err != nil {
 		sp.stuck[name] = sp.s.cfg.Now().Add(scriptStuck)
 		sp.s.cfg.Logger.Error("entry of the spool directory is no call and cannot be put aside",
-			"source_name", sp.s.cfg.Name, "entry", argsExcerpt(name), "err", errors.Join(why, err))
+			"source_name", sp.s.cfg.Name, "entry", callout.Excerpt(name), "err", errors.Join(why, err))
 		return
 	}
-	sp.s.cfg.Logger.Warn("entry of the spool directory was put aside", "source_name", sp.s.cfg.Name, "entry", argsExcerpt(name), "err", why)
+	sp.s.cfg.Logger.Warn("entry of the spool directory was put aside", "source_name", sp.s.cfg.Name, "entry", callout.Excerpt(name), "err", why)
 	sp.s.cfg.OnNote(bridge.Note{
 		What: bridge.NoteDeadLetter, Source: sp.s.cfg.Name, Count: 1,
-		Detail: fmt.Sprintf("spool entry %s put aside as %s: %v", argsExcerpt(name), kept, why),
+		Detail: fmt.Sprintf("spool entry %s put aside as %s: %v", callout.Excerpt(name), kept, why),
 	})
 }
 

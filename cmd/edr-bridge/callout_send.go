@@ -9,7 +9,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/edr-bridge/edr-bridge/bridge"
-	"github.com/edr-bridge/edr-bridge/kuma"
+	"github.com/edr-bridge/edr-bridge/kuma/callout"
 )
 
 // scriptSpellings lets the flags of send be spelled as the options of the scripts: in any case, - and _ do not count, and md5 and sha256
@@ -37,7 +37,7 @@ func scriptDigest(cmd *cobra.Command, kind bridge.Kind) error {
 	if hash == nil || !hash.Changed || kind == bridge.KindPreventExecution {
 		return nil
 	}
-	call, err := kuma.ParseCall(string(kind), []string{"--targetHost=x", "--path=/x", "--hash=" + hash.Value.String()})
+	call, err := callout.ParseCall(string(kind), []string{"--targetHost=x", "--path=/x", "--hash=" + hash.Value.String()})
 	if err != nil {
 		return usagef("--hash: %w", err)
 	}

@@ -6,14 +6,14 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/edr-bridge/edr-bridge/kuma"
+	"github.com/edr-bridge/edr-bridge/kuma/callout"
 )
 
 // programNames are the names this test binary is the program under: testscript puts each into PATH.
 func programNames() map[string]func() {
 	names := map[string]func(){"edr-bridge": main}
 	for _, task := range kumaScripts() {
-		names[kuma.ScriptName(task)] = mainAsCalled
+		names[callout.ScriptName(task)] = mainAsCalled
 		names[strings.ToUpper(string(task))] = mainAsCalled
 	}
 	return names
@@ -35,7 +35,7 @@ func TestScriptExitsAreThoseOfTheVerbs(t *testing.T) {
 	for _, c := range exitCodes() {
 		known[c.Code] = true
 	}
-	scripts := kuma.ScriptExits()
+	scripts := callout.ScriptExits()
 	for _, c := range scripts {
 		if !known[c.Code] {
 			t.Errorf("exit code %d of a script is none of the program's", c.Code)

@@ -6,6 +6,7 @@ import (
 	"go/token"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -27,9 +28,10 @@ func arrows() map[string][]string {
 		"cef":                   {},
 		"syslog":                {},
 		"mapping":               {"bridge", "cef", "syslog"},
-		"kuma":                  {"bridge", "cef"},
+		"kuma":                  {"bridge", "cef", "kuma/callout"},
+		"kuma/callout":          {"bridge"},
 		"kuma/kumatest":         {},
-		"cmd/edr-bridge-call":   {"kuma", "bridge"},
+		"cmd/edr-bridge-call":   {"kuma/callout"},
 		"ksc":                   {"bridge"},
 		"ksc/ksctest":           {},
 		"localagent":            {"bridge"},
@@ -103,6 +105,24 @@ func TestImportsFollowTheArrows(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestTheProgramOfACallLinksNoHTTP keeps out what would cost each call memory (2 MiB) and time before it begins.
+func TestTheProgramOfACallLinksNoHTTP(t *testing.T) {
+	t.Parallel()
+	out, err := exec.Command("go", "list", "-deps", "../edr-bridge-call").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	linked := strings.Fields(string(out))
+	for _, heavy := range []string{"net/http", "crypto/tls", "encoding/xml", "regexp", "os/user", modulePath + "kuma"} {
+		if slices.Contains(linked, heavy) {
+			t.Errorf("cmd/edr-bridge-call links %s", heavy)
+		}
+	}
+	if !slices.Contains(linked, modulePath+"kuma/callout") {
+		t.Errorf("cmd/edr-bridge-call links %v", linked)
+	}
 }
 
 func TestEveryPackageHasExactlyOneDoc(t *testing.T) {

@@ -10,7 +10,7 @@ import (
 
 	"github.com/edr-bridge/edr-bridge/bridge"
 	"github.com/edr-bridge/edr-bridge/configs"
-	"github.com/edr-bridge/edr-bridge/kuma"
+	"github.com/edr-bridge/edr-bridge/kuma/callout"
 )
 
 const (
@@ -107,7 +107,7 @@ func kumaCorrelatorIDs() []string {
 }
 
 // kumaLocation is where calls go by the settings: the only source of the type kuma-script, or the one named.
-func kumaLocation(set *configs.Settings, name string) (kuma.Location, string, error) {
+func kumaLocation(set *configs.Settings, name string) (callout.Location, string, error) {
 	var found []string
 	for n, s := range set.Sources {
 		if s.Type == configs.KUMAScript && (name == "" || name == n) {
@@ -117,13 +117,13 @@ func kumaLocation(set *configs.Settings, name string) (kuma.Location, string, er
 	switch {
 	case len(found) == 1:
 		s := set.Sources[found[0]]
-		return kuma.Location{Socket: s.Socket, Spool: s.Spool}, found[0], nil
+		return callout.Location{Socket: s.Socket, Spool: s.Spool}, found[0], nil
 	case len(found) > 1:
-		return kuma.Location{}, "", usagef("the settings have several sources of the type kuma-script: say which with --source")
+		return callout.Location{}, "", usagef("the settings have several sources of the type kuma-script: say which with --source")
 	case name != "":
-		return kuma.Location{}, "", usagef("--source %q: the settings have no source of the type kuma-script with this name", name)
+		return callout.Location{}, "", usagef("--source %q: the settings have no source of the type kuma-script with this name", name)
 	default:
-		return kuma.Location{}, "", fail(exitConfig, "kuma.source", fmt.Errorf("%s name no source of the type kuma-script", orSettings(set.File())),
+		return callout.Location{}, "", fail(exitConfig, "kuma.source", fmt.Errorf("%s name no source of the type kuma-script", orSettings(set.File())),
 			"add sources: {calls: {type: kuma-script}} to the settings, or give --socket and --spool")
 	}
 }

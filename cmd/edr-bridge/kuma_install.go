@@ -13,7 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/edr-bridge/edr-bridge/kuma"
+	"github.com/edr-bridge/edr-bridge/kuma/callout"
 )
 
 // kumaInstall is what the flags of kuma install ask for.
@@ -25,9 +25,9 @@ type kumaInstall struct {
 
 // kumaInstalled is the result of kuma install.
 type kumaInstalled struct {
-	Dir      string        `json:"dir"`
-	Program  string        `json:"program"`
-	Location kuma.Location `json:"location"`
+	Dir      string           `json:"dir"`
+	Program  string           `json:"program"`
+	Location callout.Location `json:"location"`
 	// Files are the files that say where calls go.
 	Files    []string     `json:"files"`
 	Changes  []kumaChange `json:"changes"`
@@ -117,9 +117,9 @@ func (a *app) kumaInstall(in *kumaInstall) error {
 }
 
 // kumaTarget is where calls will go: the flags, else the settings.
-func (a *app) kumaTarget(in *kumaInstall) (kuma.Location, error) {
-	l := kuma.Location{Socket: in.socket, Spool: in.spool}
-	if l != (kuma.Location{}) {
+func (a *app) kumaTarget(in *kumaInstall) (callout.Location, error) {
+	l := callout.Location{Socket: in.socket, Spool: in.spool}
+	if l != (callout.Location{}) {
 		for _, p := range []string{l.Socket, l.Spool} {
 			if p != "" && !filepath.IsAbs(p) {
 				return l, usagef("--socket and --spool: want absolute paths, not %q", printable(p))
@@ -175,7 +175,7 @@ func (f *kumaFolder) folder() (bool, error) {
 func lookAtNothing(dir string) []kumaName {
 	var names []kumaName
 	for _, task := range kumaScripts() {
-		names = append(names, kumaName{Task: task, Name: kuma.ScriptName(task), State: nameMissing, path: filepath.Join(dir, kuma.ScriptName(task))})
+		names = append(names, kumaName{Task: task, Name: callout.ScriptName(task), State: nameMissing, path: filepath.Join(dir, callout.ScriptName(task))})
 	}
 	return names
 }
@@ -183,9 +183,9 @@ func lookAtNothing(dir string) []kumaName {
 // locationFiles are the files to write: beside the names, and the default of the machine where the folder is KUMA's own, because what
 // KUMA passes as the program's own name is not documented.
 func (in *kumaInstall) locationFiles() []string {
-	files := []string{filepath.Join(in.dir, kuma.LocationFile)}
+	files := []string{filepath.Join(in.dir, callout.LocationFile)}
 	if in.dir == filepath.Join(kumaCorrelators, in.correlator, "scripts") {
-		files = append(files, kuma.LocationDefault)
+		files = append(files, callout.LocationDefault)
 	}
 	return files
 }
@@ -218,7 +218,7 @@ func (in *kumaInstall) problems(user account, result kumaInstalled) []obstacle {
 }
 
 // callObstacles are what keeps a user from socket and spool. Without a bridge they are not there yet.
-func callObstacles(user account, l kuma.Location) []obstacle {
+func callObstacles(user account, l callout.Location) []obstacle {
 	var found []obstacle
 	for _, way := range []struct {
 		path string
@@ -266,10 +266,10 @@ func (in *kumaInstall) carryOut(result kumaInstalled) error {
 			}
 		}
 		// First where calls go, then the names that ask for it.
-		if l, err := kuma.ReadLocation(file); err == nil && l == result.Location {
+		if l, err := callout.ReadLocation(file); err == nil && l == result.Location {
 			continue
 		}
-		if err := kuma.WriteLocation(file, result.Location); err != nil {
+		if err := callout.WriteLocation(file, result.Location); err != nil {
 			return fmt.Errorf("write %s: %w", file, err)
 		}
 	}

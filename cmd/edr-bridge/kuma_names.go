@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"github.com/edr-bridge/edr-bridge/bridge"
-	"github.com/edr-bridge/edr-bridge/kuma"
+	"github.com/edr-bridge/edr-bridge/kuma/callout"
 )
 
 // What stands under one of the nine names.
@@ -51,7 +51,7 @@ func lookAtNames(dir string) ([]kumaName, error) {
 	}
 	var names []kumaName
 	for _, task := range kumaScripts() {
-		n := kumaName{Task: task, Name: kuma.ScriptName(task)}
+		n := kumaName{Task: task, Name: callout.ScriptName(task)}
 		n.path = filepath.Join(dir, n.Name)
 		n.State, n.Target = stateOfName(n.path)
 		for _, e := range slices.Backward(entries) {

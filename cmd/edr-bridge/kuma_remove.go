@@ -13,7 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/edr-bridge/edr-bridge/bridge"
-	"github.com/edr-bridge/edr-bridge/kuma"
+	"github.com/edr-bridge/edr-bridge/kuma/callout"
 )
 
 // kumaQuiet is how long no call may have come before the names are taken away.
@@ -69,7 +69,7 @@ func (a *app) refuseWhileUsed(ctx context.Context, f *kumaFolder) error {
 	if procs := kumaProcesses(f.correlator, f.dir); len(procs) > 0 {
 		return inUse("a process works with %s: %s", f.dir, strings.Join(procs, ", "))
 	}
-	if l, err := kuma.ReadLocation(filepath.Join(f.dir, kuma.LocationFile)); err == nil && l.Spool != "" {
+	if l, err := callout.ReadLocation(filepath.Join(f.dir, callout.LocationFile)); err == nil && l.Spool != "" {
 		if n, err := waitingCalls(l.Spool); err == nil && n > 0 {
 			return inUse("%d calls wait in %s", n, l.Spool)
 		}
@@ -183,7 +183,7 @@ func takeAway(dir string, removals []kumaRemoval) error {
 			return fmt.Errorf("uninstall %s: %w", r.Name, err)
 		}
 	}
-	err := os.Remove(filepath.Join(dir, kuma.LocationFile))
+	err := os.Remove(filepath.Join(dir, callout.LocationFile))
 	if errors.Is(err, os.ErrNotExist) {
 		err = nil
 	}

@@ -9,7 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/edr-bridge/edr-bridge/bridge"
-	"github.com/edr-bridge/edr-bridge/kuma"
+	"github.com/edr-bridge/edr-bridge/kuma/callout"
 )
 
 // kumaTimeout is the time KUMA should give a script, in seconds: a hundred times what a call takes.
@@ -49,7 +49,7 @@ an attacker wrote travels in a command line. This is the recommended form.`,
 			}
 			tasks := kumaScripts()
 			if len(args) == 1 {
-				task, ok := kuma.IsScriptName(args[0])
+				task, ok := callout.IsScriptName(args[0])
 				if !ok {
 					return usagef("no script has the name %q%s", printable(args[0]), bridge.DidYouMean(args[0], kumaTaskNames()))
 				}
@@ -96,14 +96,14 @@ func (a *app) printKUMARules(tasks []bridge.Kind, eventID bool, lang string) err
 
 func newKUMARule(task bridge.Kind, eventID bool) kumaRule {
 	return kumaRule{
-		Task: task, Name: "edr-bridge " + string(task), Type: "script", Script: kuma.ScriptName(task), Arguments: kuma.ScriptArguments(task, eventID),
-		Timeout: kumaTimeout, Workers: "default", Filter: kumaFilter(task), Inherited: kuma.ScriptFields(task), Hint: kumaHint(task),
+		Task: task, Name: "edr-bridge " + string(task), Type: "script", Script: callout.ScriptName(task), Arguments: callout.ScriptArguments(task, eventID),
+		Timeout: kumaTimeout, Workers: "default", Filter: kumaFilter(task), Inherited: callout.ScriptFields(task), Hint: kumaHint(task),
 	}
 }
 
 // kumaFilter is the condition on the correlation event: a rule without one fires for every correlation event of the correlator.
 func kumaFilter(task bridge.Kind) string {
-	return "CorrelationRuleName = '…' AND " + strings.Join(kuma.ScriptFields(task), " != '' AND ") + " != ''"
+	return "CorrelationRuleName = '…' AND " + strings.Join(callout.ScriptFields(task), " != '' AND ") + " != ''"
 }
 
 func kumaHint(task bridge.Kind) string {

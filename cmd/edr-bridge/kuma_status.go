@@ -11,7 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/edr-bridge/edr-bridge/kuma"
+	"github.com/edr-bridge/edr-bridge/kuma/callout"
 )
 
 // kumaStatus is the result of kuma status.
@@ -19,8 +19,8 @@ type kumaStatus struct {
 	Dir   string     `json:"dir"`
 	Names []kumaName `json:"names"`
 	// Location is where calls go, File the file that says so; both empty when none does.
-	Location kuma.Location `json:"location"`
-	File     string        `json:"file,omitempty"`
+	Location callout.Location `json:"location"`
+	File     string           `json:"file,omitempty"`
 	// Spooled is how many calls wait, -1 when that cannot be told.
 	Spooled int `json:"spooled"`
 	// LastCall is when the newest order of a call was admitted; empty when there is none or it cannot be told.
@@ -97,7 +97,7 @@ func lookAtKUMA(f *kumaFolder, user account) (kumaStatus, error) {
 	if err != nil {
 		program = "" // the other places are left
 	}
-	if st.Location, st.File, err = kuma.Locate(filepath.Join(f.dir, kuma.ScriptName(kumaScripts()[0])), program); err != nil {
+	if st.Location, st.File, err = callout.Locate(filepath.Join(f.dir, callout.ScriptName(kumaScripts()[0])), program); err != nil {
 		st.Problems = append(st.Problems, obstacle{What: err.Error()})
 	}
 	st.Problems = append(st.Problems, callObstacles(user, st.Location)...)

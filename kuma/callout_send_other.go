@@ -1,6 +1,0 @@
-//go:build !unix
-
-package kuma
-
-// calloutSend has no implementation for this platform: it has neither a journal nor /dev/log.
-func calloutSend(string, []byte) bool { return false }
