@@ -18,7 +18,7 @@ import (
 func TestKumaChild(t *testing.T) {
 	spool, socket := os.Getenv("KUMA_CHILD_SPOOL"), os.Getenv("KUMA_CHILD_SOCKET")
 	if spool == "" {
-		t.Skip("runs as a child only")
+		return
 	}
 	syscall.Umask(0o077)
 	call := newCall(os.Getuid())

@@ -16,7 +16,7 @@ import (
 func TestSpoolChild(t *testing.T) {
 	dir := os.Getenv("KUMA_SPOOL_CHILD")
 	if dir == "" {
-		t.Skip("runs as a child only")
+		return
 	}
 	named := os.Getenv("KUMA_SPOOL_NAMED") != ""
 	for {

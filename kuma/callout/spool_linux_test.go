@@ -222,7 +222,7 @@ func TestEntriesThatAreNoCallAreNeverRead(t *testing.T) {
 		if _, err := d.Read(name.String(), name, nil); !errors.Is(err, ErrSpoolForeign) {
 			t.Errorf("%s: got %v", what, err)
 		}
-		if took := time.Since(begin); took > time.Second {
+		if took := time.Since(begin); took > 10*time.Second {
 			t.Errorf("%s took %s", what, took)
 		}
 		kept, err := d.SetAside(name.String(), time.Now())
