@@ -39,8 +39,8 @@ func newYard(t *testing.T) *yard {
 		t.Skip("builds the program")
 	}
 	y := &yard{t: t, dir: t.TempDir()}
-	// -race keeps its own build of everything; the programs under test are the shipped ones.
-	build := exec.Command("go", "build", "-o", y.dir+"/bin/", ".", "../edr-bridge-call")
+	// -race keeps its own build of everything; the programs under test are the shipped ones, and flags as in the Makefile find its cache.
+	build := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", y.dir+"/bin/", ".", "../edr-bridge-call")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build: %v\n%s", err, out)
