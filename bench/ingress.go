@@ -56,9 +56,18 @@ func (s *stage) startIngress(ctx context.Context, name string) (*contender, stri
 			return nil, "", err
 		}
 	}
-	replaceLog(filepath.Join(dir, "edr-bridge.yaml"))
-	c, err := s.start(ctx, dir, `"msg":"ready"`, s.bridge, "run", "-c", filepath.Join(dir, "edr-bridge.yaml"))
-	return c, addr, err
+	c, err := s.start(ctx, dir, "", s.bridge, "run", "-c", filepath.Join(dir, "edr-bridge.yaml"))
+	if err != nil {
+		return nil, "", err
+	}
+	for range 200 {
+		p, err := newPoster(ctx, addr)
+		if err == nil {
+			return c, addr, p.conn.Close()
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	return nil, "", errors.Join(errors.New("the port did not open: "+c.output()), c.stop())
 }
 
 func freePort(ctx context.Context) (int, error) {
