@@ -54,7 +54,7 @@ func checkDepth(body []byte, limit int) error {
 // it as a dead letter. The documents share body's memory. It takes time linear in len(body); more than limit documents are
 // errManyDocuments, none errNoDocument.
 //
-// Not documented: that KUMA separates events by newlines, and whether it ever sends arrays (kuma.md §3.3).
+// Not documented: that KUMA separates events by newlines, and whether it ever sends arrays (support.kaspersky.com/kuma/3.2/en-US/232961).
 func splitBody(body []byte, limit int) ([][]byte, error) {
 	s := splitter{body: body, limit: limit}
 	if err := s.split(); err != nil {

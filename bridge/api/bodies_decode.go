@@ -62,7 +62,7 @@ func checkHeaders(h http.Header, declared []string) (encoding string, err error)
 // decodeBody undoes a content encoding. The result has at most limit bytes, else the error is errBodyTooLarge; a body that does not
 // decode is errEncoded. With no encoding named and snappy declared, a body that decodes is taken for it.
 //
-// Not documented: whether KUMA names its compression in a Content-Encoding, and whether it uses blocks or frames (kuma.md §3.3);
+// Not documented: whether KUMA names its compression in a Content-Encoding, and whether it uses blocks or frames (support.kaspersky.com/kuma/3.2/en-US/232961);
 // both are taken with and without the header.
 func decodeBody(body []byte, encoding string, declared []string, limit int64) ([]byte, error) {
 	switch encoding {

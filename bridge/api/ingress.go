@@ -52,7 +52,7 @@ type IngressLimits struct {
 	HeaderTimeout, BodyTimeout time.Duration
 	// Idle is how long a connection may wait for its next request; zero = 60 s.
 	Idle time.Duration
-	// Answer is how long a request waits for the bridge before it is answered 503; zero = 25 s (KUMA waits 30 s, kuma.md §3.3).
+	// Answer is how long a request waits for the bridge before it is answered 503; zero = 25 s (KUMA waits 30 s, support.kaspersky.com/kuma/3.2/en-US/232961).
 	Answer time.Duration
 	// Depth is how many objects and arrays of a webhook's body may be inside one another; zero = 64, which is also the most
 	// a preset reads.

@@ -28,7 +28,7 @@ type IngressSource struct {
 	// Name is the source's name in the settings, Preset the reading of its documents.
 	Name, Preset string
 	// Path begins with "/". A webhook has this path alone; the other kinds have it and all below it ("/" is every path), and the
-	// longest that fits counts. Not documented: which path KUMA asks for (kuma.md §3.3).
+	// longest that fits counts. Not documented: which path KUMA asks for (support.kaspersky.com/kuma/3.2/en-US/232961).
 	Path string
 	Kind IngressKind
 	Auth Auth
