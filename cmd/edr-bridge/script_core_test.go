@@ -33,7 +33,7 @@ func (s *stage) mockKUMA(ts *testscript.TestScript, args []string) error {
 		s.core.Down()
 		return nil
 	case verb == "up" && len(rest) == 0:
-		return s.core.Up(ctx)
+		return eventually(patience, func() error { return s.core.Up(ctx) })
 	case verb == "alert" && len(rest) == 1:
 		return s.core.PutAlert(dated(ts.ReadFile(rest[0])))
 	case verb == "event" && len(rest) == 1:

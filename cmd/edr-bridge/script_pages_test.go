@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -44,8 +45,12 @@ func (s *stage) port(ts *testscript.TestScript, args []string) error {
 	if len(args) != 1 {
 		return errors.New("usage: port NAME")
 	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
+	var listener net.Listener
+	// Below the range from which the kernel takes ports for connections: one of those could have it until the program listens.
+	if err := eventually(patience, func() (err error) {
+		listener, err = net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 10_000+rand.IntN(20_000)))
+		return err
+	}); err != nil {
 		return err
 	}
 	_, port, err := net.SplitHostPort(listener.Addr().String())

@@ -111,11 +111,13 @@ func (s *stage) mockKSC(ts *testscript.TestScript, args []string) error {
 		return s.record(ts)
 	case verb == "renew" && len(rest) == 0:
 		s.ksc.Close()
-		return s.startKSC(ts, s.ksc.Addr(), 0)
+		address := s.ksc.Addr()
+		// A connection of another test may have the port for a moment.
+		return eventually(patience, func() error { return s.startKSC(ts, address, 0) })
 	case verb == "stop" && len(rest) == 0:
 		s.ksc.Down()
 	case verb == "up" && len(rest) == 0:
-		return s.ksc.Up(context.Background())
+		return eventually(patience, func() error { return s.ksc.Up(context.Background()) })
 	case verb == "expire" && len(rest) == 0:
 		s.ksc.ExpireSessions()
 	case verb == "clear" && len(rest) == 0:
