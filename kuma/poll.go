@@ -67,7 +67,7 @@ type PollConfig struct {
 // Looks list alerts without events, and each alert is then read by its id with them: a page of 250 alerts may hold 4 GB of events.
 type Poll struct {
 	cfg    PollConfig
-	life   *pollLife
+	life   *bridge.SourceLife
 	health *pollHealth
 	wake   chan struct{} // something may be ready for Receive
 	dirty  chan struct{} // the watermark changed
@@ -112,7 +112,7 @@ func NewPoll(cfg PollConfig) (*Poll, error) {
 	}
 	cfg = cfg.filled()
 	p := &Poll{
-		cfg: cfg, life: newPollLife(), health: &pollHealth{log: cfg.Logger.With("source_name", cfg.Name)},
+		cfg: cfg, life: bridge.NewSourceLife(), health: &pollHealth{log: cfg.Logger.With("source_name", cfg.Name)},
 		wake: make(chan struct{}, 1), dirty: make(chan struct{}, 1), backoff: pollBackoff{random: cfg.Rand},
 	}
 	p.book.init(cfg.Overlap, cfg.MaxPending)
@@ -157,11 +157,11 @@ func (c PollConfig) filled() PollConfig {
 // Run looks for alerts and keeps the watermark until ctx ends or Close is called, and then returns nil. After failures it pauses for 1 s to
 // 60 s, after refused credentials for 1 to 5 min. It may be called once.
 func (p *Poll) Run(ctx context.Context) error {
-	ctx, cancel, err := p.life.begin(ctx)
+	ctx, cancel, err := p.life.Begin(ctx)
 	if err != nil {
 		return err
 	}
-	defer p.life.end()
+	defer p.life.End()
 	defer cancel()
 	if !p.recall(ctx) {
 		return nil
@@ -178,7 +178,7 @@ func (p *Poll) Run(ctx context.Context) error {
 		} else {
 			p.take(ctx, heads)
 			p.succeeded(ctx)
-			p.life.stood()
+			p.life.Stood()
 		}
 		if !pollWait(ctx, pause) {
 			return nil
@@ -249,7 +249,7 @@ func (p *Poll) save(ctx context.Context) error {
 }
 
 // Ready is closed after the first look that succeeded.
-func (p *Poll) Ready() <-chan struct{} { return p.life.ready }
+func (p *Poll) Ready() <-chan struct{} { return p.life.Ready() }
 
 // Connected reports whether the latest request to KUMA succeeded.
 func (p *Poll) Connected() bool { return p.health.connected() }
@@ -260,7 +260,7 @@ func (p *Poll) Err() error { return p.health.last() }
 // Close ends Run, waits for it and saves the watermark, all within ctx. Alerts that are not settled come again after the next
 // start; a later Settle answers bridge.ErrClosed.
 func (p *Poll) Close(ctx context.Context) error {
-	first, err := p.life.shut(ctx)
+	first, err := p.life.Shut(ctx)
 	if err != nil || !first {
 		return err
 	}

@@ -18,7 +18,7 @@ func (p *Poll) Receive(ctx context.Context) (bridge.Delivery, error) {
 		switch {
 		case ctx.Err() != nil:
 			return bridge.Delivery{}, context.Cause(ctx)
-		case p.life.isOver():
+		case p.life.IsOver():
 			return bridge.Delivery{}, bridge.ErrClosed
 		}
 		it, wait := p.pick()
@@ -33,8 +33,8 @@ func (p *Poll) Receive(ctx context.Context) (bridge.Delivery, error) {
 		case <-p.wake:
 		case <-t.C:
 		case <-ctx.Done():
-		case <-p.life.closing:
-		case <-p.life.done:
+		case <-p.life.Closing():
+		case <-p.life.Done():
 		}
 		t.Stop()
 	}
@@ -66,7 +66,7 @@ func (p *Poll) read(ctx context.Context, it *pollItem) (bridge.Delivery, bool) {
 	switch {
 	case err != nil && (restPassing(err) || errors.Is(err, ErrCredentials)):
 		p.giveBack(it)
-		if ctx.Err() == nil && !p.life.isOver() {
+		if ctx.Err() == nil && !p.life.IsOver() {
 			p.failed(ctx, err)
 		}
 		return bridge.Delivery{}, false
@@ -91,7 +91,7 @@ func (p *Poll) fetch(ctx context.Context, id string) (*Alert, error) {
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		select {
-		case <-p.life.closing:
+		case <-p.life.Closing():
 			cancel(bridge.ErrClosed)
 		case <-ctx.Done():
 		}
@@ -139,7 +139,7 @@ func (p *Poll) deliver(it *pollItem, a Alert) bridge.Delivery {
 
 // settle notes how a delivery went. A bad alert is among the dead letters of the bridge by then, so KUMA need not give it again.
 func (p *Poll) settle(it *pollItem, attempt int, err error) error {
-	if p.life.isClosed() {
+	if p.life.IsClosed() {
 		return bridge.ErrClosed
 	}
 	p.mu.Lock()

@@ -50,7 +50,7 @@ type SOARConfig struct {
 // R-Vision form: wrLd-ru/kuma_soar_integration service.py; support.kaspersky.com/KUMA/3.4/en-US/224487.
 type SOAR struct {
 	cfg    SOARConfig
-	life   *pollLife
+	life   *bridge.SourceLife
 	health *pollHealth
 	queue  chan *soarPush
 	slots  chan struct{}
@@ -116,20 +116,20 @@ func NewSOAR(cfg SOARConfig) (*SOAR, error) {
 	}
 	cfg.Logger = cfg.Logger.With("source_name", cfg.Name)
 	s := &SOAR{
-		cfg: cfg, life: newPollLife(), health: &pollHealth{log: cfg.Logger, up: true},
+		cfg: cfg, life: bridge.NewSourceLife(), health: &pollHealth{log: cfg.Logger, up: true},
 		queue: make(chan *soarPush), slots: make(chan struct{}, cfg.InFlight), seen: map[string]bool{},
 	}
-	s.life.stood()
+	s.life.Stood()
 	return s, nil
 }
 
 // Run blocks until ctx ends or Close is called and returns nil; the work is done by those who push and receive. It may be called once.
 func (s *SOAR) Run(ctx context.Context) error {
-	ctx, cancel, err := s.life.begin(ctx)
+	ctx, cancel, err := s.life.Begin(ctx)
 	if err != nil {
 		return err
 	}
-	defer s.life.end()
+	defer s.life.End()
 	defer cancel()
 	<-ctx.Done()
 	return nil
@@ -141,22 +141,22 @@ func (s *SOAR) Receive(ctx context.Context) (bridge.Delivery, error) {
 		switch {
 		case ctx.Err() != nil:
 			return bridge.Delivery{}, context.Cause(ctx)
-		case s.life.isOver():
+		case s.life.IsOver():
 			return bridge.Delivery{}, bridge.ErrClosed
 		}
 		select {
 		case push := <-s.queue:
 			return bridge.Delivery{Alert: push.alert, Settle: func(_ context.Context, err error) error { return s.settle(push, err) }}, nil
 		case <-ctx.Done():
-		case <-s.life.closing:
-		case <-s.life.done:
+		case <-s.life.Closing():
+		case <-s.life.Done():
 		}
 	}
 }
 
 // settle answers the push. Whether somebody still waits for it makes no difference to the bridge: what is committed is.
 func (s *SOAR) settle(push *soarPush, err error) error {
-	if s.life.isClosed() {
+	if s.life.IsClosed() {
 		return bridge.ErrClosed
 	}
 	push.mu.Lock()
@@ -170,7 +170,7 @@ func (s *SOAR) settle(push *soarPush, err error) error {
 }
 
 // Ready is closed from the beginning: the source waits for others.
-func (s *SOAR) Ready() <-chan struct{} { return s.life.ready }
+func (s *SOAR) Ready() <-chan struct{} { return s.life.Ready() }
 
 // Connected reports whether the latest alert could be read from KUMA; true before the first.
 func (s *SOAR) Connected() bool { return s.health.connected() }
@@ -180,7 +180,7 @@ func (s *SOAR) Err() error { return s.health.last() }
 
 // Close ends Run and waits for it within ctx. Pushes that wait are answered 503, and so are those that come later.
 func (s *SOAR) Close(ctx context.Context) error {
-	_, err := s.life.shut(ctx)
+	_, err := s.life.Shut(ctx)
 	return err
 }
 
@@ -207,7 +207,7 @@ func (s *SOAR) pull(ctx context.Context, id string) error {
 	case s.queue <- push:
 	case <-ctx.Done():
 		return fmt.Errorf("hand the alert over: %w", context.Cause(ctx))
-	case <-s.life.closing:
+	case <-s.life.Closing():
 		return bridge.ErrClosed
 	}
 	select {
@@ -218,7 +218,7 @@ func (s *SOAR) pull(ctx context.Context, id string) error {
 		return err
 	case <-ctx.Done():
 		return fmt.Errorf("wait for the commit: %w", context.Cause(ctx))
-	case <-s.life.closing:
+	case <-s.life.Closing():
 		return bridge.ErrClosed
 	}
 }

@@ -59,7 +59,7 @@ func (s *SOAR) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *SOAR) serve(ctx context.Context, w http.ResponseWriter, r *http.Request) error {
-	if s.life.isOver() {
+	if s.life.IsOver() {
 		return errors.New("the source is closed")
 	}
 	method := http.MethodGet

@@ -79,7 +79,7 @@ type Syslog struct {
 	cfg      SyslogConfig
 	loopback bool
 	tls      *tls.Config
-	life     *syslogLife
+	life     *bridge.SourceLife
 	health   *syslogHealth
 	peers    *syslogPeers
 	queue    *syslogQueue
@@ -113,7 +113,7 @@ func NewSyslog(cfg SyslogConfig) (*Syslog, error) {
 		return nil, fmt.Errorf("syslog source %s: %w", cfg.Name, err)
 	}
 	s := &Syslog{
-		cfg: cfg, loopback: loopback, tls: secure, life: newSyslogLife(),
+		cfg: cfg, loopback: loopback, tls: secure, life: bridge.NewSourceLife(),
 		health: &syslogHealth{log: cfg.Logger.With("source_name", cfg.Name)},
 		peers:  newSyslogPeers(cfg), troubles: newSyslogTroubles(cfg),
 	}
@@ -215,7 +215,7 @@ func checkSyslogTLS(cfg *tls.Config, need bool) error {
 func isNoPool(p *x509.CertPool) bool { return p == nil || p.Equal(x509.NewCertPool()) }
 
 // Ready is closed when the port is first open.
-func (s *Syslog) Ready() <-chan struct{} { return s.life.ready }
+func (s *Syslog) Ready() <-chan struct{} { return s.life.Ready() }
 
 // Connected reports whether the port is open.
 func (s *Syslog) Connected() bool { return s.health.up() }
@@ -240,7 +240,7 @@ func (s *Syslog) Receive(ctx context.Context) (bridge.Delivery, error) {
 // Close closes the port and all connections, ends Run and waits for it within ctx. What was read and is neither handed out nor
 // settled then is lost, counted and noted.
 func (s *Syslog) Close(ctx context.Context) error {
-	first, err := s.life.shut(ctx)
+	first, err := s.life.Shut(ctx)
 	if err != nil || !first {
 		return err
 	}

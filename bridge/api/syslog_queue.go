@@ -59,13 +59,13 @@ func (q *syslogQueue) put(ctx context.Context, m syslogMessage) bool {
 }
 
 // next is Receive.
-func (q *syslogQueue) next(ctx context.Context, life *syslogLife) (bridge.Delivery, error) {
+func (q *syslogQueue) next(ctx context.Context, life *bridge.SourceLife) (bridge.Delivery, error) {
 	for {
 		if ctx.Err() != nil {
 			return bridge.Delivery{}, context.Cause(ctx)
 		}
 		select {
-		case <-life.closing:
+		case <-life.Closing():
 			return bridge.Delivery{}, bridge.ErrClosed
 		default:
 		}
@@ -73,7 +73,7 @@ func (q *syslogQueue) next(ctx context.Context, life *syslogLife) (bridge.Delive
 		if m != nil {
 			return q.deliver(*m), nil
 		}
-		done := life.done
+		done := life.Done()
 		select {
 		case m := <-q.fresh:
 			return q.deliver(m), nil
@@ -99,7 +99,7 @@ func (q *syslogQueue) next(ctx context.Context, life *syslogLife) (bridge.Delive
 		case <-due:
 		case <-q.wake:
 		case <-done:
-		case <-life.closing:
+		case <-life.Closing():
 		case <-ctx.Done():
 		}
 		if timer != nil {

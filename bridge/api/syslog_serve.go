@@ -18,11 +18,11 @@ import (
 // Run opens the port and takes connections until ctx ends or Close is called, and then returns nil. A port that cannot be opened is
 // tried again after 0.1 s to 5 s. It may be called once.
 func (s *Syslog) Run(ctx context.Context) error {
-	ctx, cancel, err := s.life.begin(ctx)
+	ctx, cancel, err := s.life.Begin(ctx)
 	if err != nil {
 		return err
 	}
-	defer s.life.end()
+	defer s.life.End()
 	var telling, conns sync.WaitGroup
 	tell, stopTelling := context.WithCancel(context.WithoutCancel(ctx))
 	telling.Go(func() { s.troubles.run(tell) })
@@ -61,7 +61,7 @@ func (s *Syslog) listen(ctx context.Context) (net.Listener, error) {
 	}
 	s.addr.Store(addr)
 	s.health.rise(ctx, addr.String())
-	s.life.stood()
+	s.life.Stood()
 	return listener, nil
 }
 

@@ -19,7 +19,6 @@ var (
 	ErrCredentials = errors.New("redis refused the credentials: check user, password and ACL")
 
 	errSettled = errors.New("delivery is settled already")
-	errRunning = errors.New("run was called before")
 )
 
 // explain adds what the caller can branch on: ErrCredentials or bridge.ErrNotConnected.

@@ -51,7 +51,7 @@ type PubSubConfig struct {
 // connection is down is gone, and every such gap is noted when the subscription stands again.
 type PubSub struct {
 	cfg    PubSubConfig
-	life   *lifecycle
+	life   *bridge.SourceLife
 	notes  *notes
 	health *health
 	stats  counters
@@ -96,7 +96,7 @@ func NewPubSub(cfg PubSubConfig) (*PubSub, error) {
 	}
 	cfg.Now, cfg.Rand, cfg.Logger = seams(cfg.Now, cfg.Rand, cfg.Logger)
 	return &PubSub{
-		cfg: cfg, life: newLifecycle(), notes: newNotes(cfg.OnNote), health: &health{log: cfg.Logger.With("source_name", cfg.Name)},
+		cfg: cfg, life: bridge.NewSourceLife(), notes: newNotes(cfg.OnNote), health: &health{log: cfg.Logger.With("source_name", cfg.Name)},
 		queue: make(chan message, cfg.Queue), began: time.Now(),
 	}, nil
 }
@@ -118,11 +118,11 @@ func seams(now func() time.Time, random func() float64, log *slog.Logger) (func(
 // Run subscribes, receives and reconnects (after 0.1 s to 5 s) until ctx ends or Close is called, and
 // then returns nil. The only error is ErrOpenServer. It may be called once.
 func (p *PubSub) Run(ctx context.Context) error {
-	ctx, cancel, err := p.life.begin(ctx)
+	ctx, cancel, err := p.life.Begin(ctx)
 	if err != nil {
 		return err
 	}
-	defer p.life.end()
+	defer p.life.End()
 	var wg sync.WaitGroup
 	wg.Go(func() { p.notes.run(ctx) })
 	defer wg.Wait()
@@ -153,7 +153,7 @@ func (p *PubSub) Receive(ctx context.Context) (bridge.Delivery, error) {
 	if ctx.Err() != nil {
 		return bridge.Delivery{}, context.Cause(ctx)
 	}
-	if p.life.isClosed() {
+	if p.life.IsClosed() {
 		return bridge.Delivery{}, bridge.ErrClosed
 	}
 	select {
@@ -166,9 +166,9 @@ func (p *PubSub) Receive(ctx context.Context) (bridge.Delivery, error) {
 		return p.deliver(m), nil
 	case <-ctx.Done():
 		return bridge.Delivery{}, context.Cause(ctx)
-	case <-p.life.closing:
+	case <-p.life.Closing():
 		return bridge.Delivery{}, bridge.ErrClosed
-	case <-p.life.done:
+	case <-p.life.Done():
 		select {
 		case m := <-p.queue:
 			return p.deliver(m), nil
@@ -179,7 +179,7 @@ func (p *PubSub) Receive(ctx context.Context) (bridge.Delivery, error) {
 }
 
 // Ready is closed when the subscription first stands: what is published later is received.
-func (p *PubSub) Ready() <-chan struct{} { return p.life.ready }
+func (p *PubSub) Ready() <-chan struct{} { return p.life.Ready() }
 
 // Connected reports whether the subscription stands.
 func (p *PubSub) Connected() bool { return p.health.connected() }
@@ -196,7 +196,7 @@ func (p *PubSub) Stats() Stats {
 
 // Close ends Run and waits for it within ctx. What was received and not handed out is lost, counted and noted.
 func (p *PubSub) Close(ctx context.Context) error {
-	first, err := p.life.shut(ctx)
+	first, err := p.life.Shut(ctx)
 	if err != nil || !first {
 		return err
 	}

@@ -37,7 +37,7 @@ func (s *Stream) session(ctx context.Context, back *backoff) error {
 		return err
 	}
 	s.health.rise(ctx)
-	s.life.stood()
+	s.life.Stood()
 	s.group.keepAt = s.cfg.Now().Add(s.keepEvery())
 	if err := s.recoverOwn(ctx, l, true); err != nil {
 		return err

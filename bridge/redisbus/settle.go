@@ -18,7 +18,7 @@ const (
 
 // settle notes how a delivery went; what Redis must learn of it is sent behind the caller.
 func (s *Stream) settle(e *entry, attempt int, err error) error {
-	if s.life.isClosed() {
+	if s.life.IsClosed() {
 		return bridge.ErrClosed
 	}
 	bad := errors.Is(err, bridge.ErrBadAlert)

@@ -82,7 +82,7 @@ type StreamConfig struct {
 // a settlement with an error. Entries are delivered in the order of the stream, redeliveries out of it.
 type Stream struct {
 	cfg    StreamConfig
-	life   *lifecycle
+	life   *bridge.SourceLife
 	notes  *notes
 	health *health
 	stats  counters
@@ -133,7 +133,7 @@ func NewStream(cfg StreamConfig) (*Stream, error) {
 	}
 	cfg = cfg.filled()
 	s := &Stream{
-		cfg: cfg, life: newLifecycle(), notes: newNotes(cfg.OnNote), health: &health{log: cfg.Logger.With("source_name", cfg.Name)},
+		cfg: cfg, life: bridge.NewSourceLife(), notes: newNotes(cfg.OnNote), health: &health{log: cfg.Logger.With("source_name", cfg.Name)},
 		queue: make(chan []*entry), freed: make(chan struct{}, 1), settled: make(chan struct{}, 1),
 		hand: make(map[entryID]*entry), badBack: newBackoff(cfg.Rand),
 	}
@@ -168,11 +168,11 @@ func orDefault[T comparable](v, d T) T {
 // returns nil. The only error is ErrOpenServer. It may be called once. What is settled after Run has ended is
 // acknowledged by Close.
 func (s *Stream) Run(ctx context.Context) error {
-	ctx, cancel, err := s.life.begin(ctx)
+	ctx, cancel, err := s.life.Begin(ctx)
 	if err != nil {
 		return err
 	}
-	defer s.life.end()
+	defer s.life.End()
 	var wg sync.WaitGroup
 	wg.Go(func() { s.notes.run(ctx) })
 	wg.Go(func() { s.acknowledge(ctx) })
@@ -200,7 +200,7 @@ func (s *Stream) Receive(ctx context.Context) (bridge.Delivery, error) {
 		switch {
 		case ctx.Err() != nil:
 			return bridge.Delivery{}, context.Cause(ctx)
-		case s.life.isOver():
+		case s.life.IsOver():
 			return bridge.Delivery{}, bridge.ErrClosed
 		}
 		if len(s.current) == 0 {
@@ -208,7 +208,7 @@ func (s *Stream) Receive(ctx context.Context) (bridge.Delivery, error) {
 			case s.current = <-s.queue:
 			case <-ctx.Done():
 				return bridge.Delivery{}, context.Cause(ctx)
-			case <-s.life.done:
+			case <-s.life.Done():
 				return bridge.Delivery{}, bridge.ErrClosed
 			}
 		}
@@ -225,7 +225,7 @@ func (s *Stream) Receive(ctx context.Context) (bridge.Delivery, error) {
 }
 
 // Ready is closed when the group first stands and the entries left pending by an earlier run are being delivered.
-func (s *Stream) Ready() <-chan struct{} { return s.life.ready }
+func (s *Stream) Ready() <-chan struct{} { return s.life.Ready() }
 
 // Connected reports whether the group is being read.
 func (s *Stream) Connected() bool { return s.health.connected() }
@@ -250,7 +250,7 @@ func (s *Stream) Stats() Stats {
 // Close ends Run, waits for it and acknowledges what was settled, all within ctx. Entries that are not settled stay
 // pending in Redis and come back after the next start; a later Settle answers bridge.ErrClosed.
 func (s *Stream) Close(ctx context.Context) error {
-	first, err := s.life.shut(ctx)
+	first, err := s.life.Shut(ctx)
 	if err != nil || !first {
 		return err
 	}

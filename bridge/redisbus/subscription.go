@@ -46,7 +46,7 @@ func (p *PubSub) session(ctx context.Context, lost **outage, back *backoff) erro
 		*lost = nil
 	}
 	p.health.rise(ctx)
-	p.life.stood()
+	p.life.Stood()
 
 	if err = p.listen(ctx, ps); ctx.Err() == nil {
 		*lost = &outage{since: p.cfg.Now(), cause: err}

@@ -8,6 +8,7 @@ import (
 	"github.com/edr-bridge/edr-bridge/bridge"
 	"github.com/edr-bridge/edr-bridge/bridge/api"
 	"github.com/edr-bridge/edr-bridge/bridge/store"
+	"github.com/edr-bridge/edr-bridge/kuma/callout"
 )
 
 // The exit codes. The comment above each is what `help exit-codes` and the README say.
@@ -119,7 +120,7 @@ func damagedState(err error) *problem {
 }
 
 func exitOfError(ee *bridge.ExecError) int {
-	if code := exitOfReason(ee.Reason); code != exitFailed {
+	if code := callout.ExitOfReason(ee.Reason); code != exitFailed {
 		return code
 	}
 	switch ee.Class {
@@ -134,35 +135,18 @@ func exitOfError(ee *bridge.ExecError) int {
 	}
 }
 
-func exitOfReason(r bridge.Reason) int {
-	switch r {
-	case bridge.ReasonHostNotFound, bridge.ReasonHostAmbiguous, bridge.ReasonNoHost:
-		return exitNotFound
-	case bridge.ReasonCredentials:
-		return exitCredentials
-	case bridge.ReasonUnreachable:
-		return exitUnreachable
-	case bridge.ReasonHold, bridge.ReasonLimit, bridge.ReasonLiveTasks:
-		return exitLimit
-	case bridge.ReasonInvalid:
-		return exitUsage
-	default:
-		return exitFailed
-	}
-}
-
 // exitOfOrder is the exit code for the state an order is in.
 func exitOfOrder(o bridge.Order) int {
 	switch o.State {
 	case bridge.StateDone, bridge.StateAccepted, bridge.StateRunning, bridge.StateDuplicate, bridge.StateShadow:
 		return exitDone
 	case bridge.StateHeld:
-		if exitOfReason(o.Reason) == exitLimit {
+		if callout.ExitOfReason(o.Reason) == exitLimit {
 			return exitLimit
 		}
 		return exitHeld
 	case bridge.StateRefused:
-		if code := exitOfReason(o.Reason); code != exitFailed && code != exitUnreachable {
+		if code := callout.ExitOfReason(o.Reason); code != exitFailed && code != exitUnreachable {
 			return code
 		}
 		return exitRefused
@@ -171,7 +155,7 @@ func exitOfOrder(o bridge.Order) int {
 	case bridge.StateQueued:
 		return exitUnreachable
 	case bridge.StateFailed, bridge.StateExpired, bridge.StateCancelled:
-		return exitOfReason(o.Reason)
+		return callout.ExitOfReason(o.Reason)
 	default:
 		return exitFailed
 	}

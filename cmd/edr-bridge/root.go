@@ -58,7 +58,7 @@ func (a *app) rootCommand() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "edr-bridge",
 		Short: "Turn SIEM alerts into endpoint response tasks, safely",
-		Long: `edr-bridge takes alerts (Redis Pub/Sub and Streams), maps them by rules to response tasks and has
+		Long: `edr-bridge takes alerts (Redis, KUMA, webhooks, syslog), maps them by rules to response tasks and has
 Kaspersky Security Center run them through OpenAPI; where no KSC is present the bundled
 local agent runs them on this machine.`,
 		Example: `  # see the whole road in one terminal, nothing outside is touched

@@ -54,25 +54,26 @@ func calloutExit(r Result) int {
 		bridge.StateDuplicate, bridge.StateShadow:
 		return calloutDone
 	case bridge.StateHeld:
-		if calloutReason(bridge.Reason(r.Reason)) == calloutLimit {
+		if ExitOfReason(bridge.Reason(r.Reason)) == calloutLimit {
 			return calloutLimit
 		}
 		return calloutHeld
 	case bridge.StateRefused:
-		if code := calloutReason(bridge.Reason(r.Reason)); code != calloutFailed && code != calloutUnreachable {
+		if code := ExitOfReason(bridge.Reason(r.Reason)); code != calloutFailed && code != calloutUnreachable {
 			return code
 		}
 		return calloutRefused
 	case bridge.StateUnknown:
 		return calloutUnknown
 	case bridge.StateFailed, bridge.StateExpired, bridge.StateCancelled:
-		return calloutReason(bridge.Reason(r.Reason))
+		return ExitOfReason(bridge.Reason(r.Reason))
 	default:
 		return calloutFailed
 	}
 }
 
-func calloutReason(reason bridge.Reason) int {
+// ExitOfReason is the exit code for why an order did not go through, of the scripts and of every verb; 1 when the reason has none of its own.
+func ExitOfReason(reason bridge.Reason) int {
 	switch reason {
 	case bridge.ReasonHostNotFound, bridge.ReasonHostAmbiguous, bridge.ReasonNoHost:
 		return calloutNotFound
