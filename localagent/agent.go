@@ -9,6 +9,9 @@ import (
 	"time"
 
 	"github.com/edr-bridge/edr-bridge/bridge"
+	"github.com/edr-bridge/edr-bridge/localagent/files"
+	"github.com/edr-bridge/edr-bridge/localagent/firewall"
+	"github.com/edr-bridge/edr-bridge/localagent/verdict"
 )
 
 const (
@@ -52,7 +55,8 @@ type Config struct {
 type Agent struct {
 	cfg     Config
 	log     *slog.Logger
-	digests digestCache
+	digests files.Cache
+	wall    *firewall.Firewall
 	platform
 }
 
@@ -76,11 +80,10 @@ func New(cfg Config) (*Agent, error) {
 	if cfg.MaxTargets < 0 || cfg.MaxTargets > maxTargetsLimit {
 		errs = append(errs, fmt.Errorf("max_targets: %d is not between 1 and %d", cfg.MaxTargets, maxTargetsLimit))
 	}
-	for _, p := range cfg.NeverBlock {
-		if !p.IsValid() {
-			errs = append(errs, errors.New("never_block: holds an invalid prefix"))
-		}
-	}
+	wall, err := firewall.New(firewall.Config{
+		Own: cfg.Self.Addresses, Never: cfg.NeverBlock, DryRun: cfg.DryRun, Logger: cfg.Logger, Now: cfg.Now,
+	})
+	errs = append(errs, err)
 	if err := errors.Join(errs...); err != nil {
 		return nil, fmt.Errorf("local agent: %w", err)
 	}
@@ -96,8 +99,7 @@ func New(cfg Config) (*Agent, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	cfg.NeverBlock = append([]netip.Prefix(nil), cfg.NeverBlock...)
-	return &Agent{cfg: cfg, log: cfg.Logger}, nil
+	return &Agent{cfg: cfg, log: cfg.Logger, wall: wall}, nil
 }
 
 // Prepare reads what the first order would otherwise have to read (own ancestors, never-touch images), which
@@ -135,7 +137,7 @@ func (a *Agent) Execute(ctx context.Context, o bridge.Order) (bridge.Receipt, er
 	}
 	if !a.cfg.Self.Is(o.Host) {
 		return a.fail(o, bridge.Permanent, bridge.ReasonOtherHost,
-			fmt.Errorf("the local agent acts on this machine only, not on %s", shown(o.Host)))
+			fmt.Errorf("the local agent acts on this machine only, not on %s", verdict.Shown(o.Host)))
 	}
 	if !o.NotAfter.IsZero() && a.cfg.Now().After(o.NotAfter) {
 		return a.fail(o, bridge.Permanent, bridge.ReasonAge,
@@ -149,25 +151,29 @@ func (a *Agent) Execute(ctx context.Context, o bridge.Order) (bridge.Receipt, er
 	case bridge.TerminateProcess:
 		r, err = a.terminate(ctx, o, t)
 	case bridge.BlockAddress:
-		r, err = a.block(ctx, o, t)
+		r, err = a.wall.Block(ctx, t, o.For)
 	case bridge.GetFile, bridge.DeleteFile, bridge.QuarantineFile, bridge.IOCScan, bridge.StartProcess,
 		bridge.IsolateHost, bridge.PreventExecution, bridge.OnDemandScan:
-		err = refuse(bridge.ReasonUnsupported, "the local agent does not carry out %s: send it through KSC "+
+		err = verdict.Refuse(bridge.ReasonUnsupported, "the local agent does not carry out %s: send it through KSC "+
 			"(ksc.address), where Kaspersky Endpoint Security on the host does it", t.Kind())
 	default:
-		err = refuse(bridge.ReasonUnsupported, "the local agent knows no task of type %T", o.Task)
+		err = verdict.Refuse(bridge.ReasonUnsupported, "the local agent knows no task of type %T", o.Task)
 	}
 	if err != nil {
-		v, ok := errors.AsType[*verdict](err)
-		if !ok {
-			// Nobody vouched that nothing happened.
-			v = &verdict{class: bridge.Unknown, err: err}
-		}
-		return a.fail(o, v.class, v.reason, v.err)
+		v := verdict.Of(err)
+		return a.fail(o, v.Class, v.Reason, v.Err)
 	}
 	return r, nil
 }
 
 func (a *Agent) fail(o bridge.Order, c bridge.Class, r bridge.Reason, err error) (bridge.Receipt, error) {
 	return bridge.Receipt{}, &bridge.ExecError{Executor: bridge.ExecutorLocal, OrderID: o.ID, Class: c, Reason: r, Err: err}
+}
+
+// Blocked returns what is blocked at this moment, in no order. It blocks for about a millisecond.
+func (a *Agent) Blocked(ctx context.Context) ([]firewall.Block, error) { return a.wall.Blocked(ctx) }
+
+// Unblock takes the block of exactly this address or prefix away. It answers firewall.ErrNotBlocked when there is none.
+func (a *Agent) Unblock(ctx context.Context, address string) error {
+	return a.wall.Unblock(ctx, address)
 }

@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/edr-bridge/edr-bridge/bridge"
+	"github.com/edr-bridge/edr-bridge/localagent/agenttest"
 )
 
 // The budget: 50 µs from Execute to the signal, for an order that names its process by pid.
@@ -24,7 +25,7 @@ func benchVictim(b *testing.B, image string) (*exec.Cmd, int) {
 // BenchmarkDecideByPID is everything Execute does before the signal, and the text of the receipt.
 func BenchmarkDecideByPID(b *testing.B) {
 	a := newAgent(b, func(c *Config) { c.DryRun = true })
-	v := sleeper(b, program(b, "sleep", "bench"))
+	v := sleeper(b, agenttest.Program(b, "sleep", "bench"))
 	o := about(b, a, v)
 	b.ReportAllocs()
 	for b.Loop() {
@@ -37,7 +38,7 @@ func BenchmarkDecideByPID(b *testing.B) {
 // BenchmarkTerminateByPID is one order from Execute to the exit seen.
 func BenchmarkTerminateByPID(b *testing.B) {
 	a := newAgent(b)
-	image := program(b, "sleep", "bench")
+	image := agenttest.Program(b, "sleep", "bench")
 	if err := a.Prepare(b.Context()); err != nil {
 		b.Fatal(err)
 	}
@@ -57,7 +58,7 @@ func BenchmarkTerminateByPID(b *testing.B) {
 
 // BenchmarkBarePidfdKill is the least a program can do: open, signal, wait.
 func BenchmarkBarePidfdKill(b *testing.B) {
-	image := program(b, "sleep", "bench")
+	image := agenttest.Program(b, "sleep", "bench")
 	for b.Loop() {
 		b.StopTimer()
 		cmd, pid := benchVictim(b, image)
@@ -84,7 +85,7 @@ func BenchmarkBarePidfdKill(b *testing.B) {
 // BenchmarkFindByPath looks through all processes of the machine for one path.
 func BenchmarkFindByPath(b *testing.B) {
 	a := newAgent(b, func(c *Config) { c.DryRun = true })
-	image := program(b, "sleep", "bench")
+	image := agenttest.Program(b, "sleep", "bench")
 	sleeper(b, image)
 	o := order(bridge.TerminateProcess{Path: image})
 	b.ReportAllocs()
@@ -98,7 +99,7 @@ func BenchmarkFindByPath(b *testing.B) {
 // BenchmarkFindByDigest does the same by digest, with the digests of all images known after the first round.
 func BenchmarkFindByDigest(b *testing.B) {
 	a := newAgent(b, func(c *Config) { c.DryRun = true })
-	image := program(b, "sleep", "bench")
+	image := agenttest.Program(b, "sleep", "bench")
 	v := sleeper(b, image)
 	p, err := a.ResolveProcess(b.Context(), bridge.Process{PID: v.pid}, true)
 	if err != nil {

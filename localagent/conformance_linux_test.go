@@ -9,13 +9,14 @@ import (
 
 	"github.com/edr-bridge/edr-bridge/bridge"
 	"github.com/edr-bridge/edr-bridge/bridge/bridgetest"
+	"github.com/edr-bridge/edr-bridge/localagent/agenttest"
 )
 
 func TestAgentKeepsTheContractOfExecutors(t *testing.T) {
 	t.Parallel()
 	bridgetest.TestExecutor(t, func(t *testing.T) bridgetest.ExecutorUnderTest {
 		a := newAgent(t, func(c *Config) { c.NeverBlock = []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24")} })
-		image := program(t, "sleep", "victim")
+		image := agenttest.Program(t, "sleep", "victim")
 		var victims []*victim
 		make1 := func(t *testing.T) bridge.Order {
 			t.Helper()
@@ -103,7 +104,7 @@ func TestCapabilitiesListsEveryTask(t *testing.T) {
 
 func TestProbeAnswersForEachNeed(t *testing.T) {
 	t.Parallel()
-	needRoot(t)
+	agenttest.NeedRoot(t)
 	var names []string
 	for _, c := range newAgent(t).Probe(t.Context()) {
 		names = append(names, c.Name)

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/edr-bridge/edr-bridge/bridge"
+	"github.com/edr-bridge/edr-bridge/localagent/verdict"
 )
 
 // The digests of the empty file: they match whatever is empty, never one program.
@@ -39,10 +40,10 @@ func newCriteria(t bridge.TerminateProcess) (criteria, error) {
 		return c, nil
 	}
 	if err := t.Validate(); err != nil {
-		return c, refuse(bridge.ReasonInvalid, "%w", err)
+		return c, verdict.Refuse(bridge.ReasonInvalid, "%w", err)
 	}
 	if c.md5 == emptyMD5 || c.sha256 == emptySHA256 {
-		return c, refuse(bridge.ReasonInvalid, "the digest is that of the empty file: it names no program")
+		return c, verdict.Refuse(bridge.ReasonInvalid, "the digest is that of the empty file: it names no program")
 	}
 	return c, nil
 }
@@ -75,7 +76,7 @@ func (a *Agent) matches(ctx context.Context, p *pinned, c *criteria) (string, er
 		}
 		ok, err := a.hashMatches(ctx, v, c)
 		if err != nil {
-			return "", fmt.Errorf("digest of %s: %w", shown(v.name), err)
+			return "", fmt.Errorf("digest of %s: %w", verdict.Shown(v.name), err)
 		}
 		if ok {
 			return v.name, nil
@@ -93,9 +94,9 @@ func (a *Agent) hashMatches(ctx context.Context, v view, c *criteria) (bool, err
 		return false, err
 	}
 	defer func() { _ = f.Close() }()
-	d, err := a.digests.of(ctx, f, c.md5 != "", c.sha256 != "")
+	d, err := a.digests.Of(ctx, f, c.md5 != "", c.sha256 != "")
 	if err != nil {
 		return false, err
 	}
-	return (c.md5 == "" || c.md5 == d.md5) && (c.sha256 == "" || c.sha256 == d.sha256), nil
+	return (c.md5 == "" || c.md5 == d.MD5) && (c.sha256 == "" || c.sha256 == d.SHA256), nil
 }

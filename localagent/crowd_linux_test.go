@@ -11,13 +11,14 @@ import (
 	"time"
 
 	"github.com/edr-bridge/edr-bridge/bridge"
+	"github.com/edr-bridge/edr-bridge/localagent/agenttest"
 )
 
 func TestTerminateEnds200ProcessesAtOnce(t *testing.T) {
 	t.Parallel()
 	const many = 200
 	a := newAgent(t, func(c *Config) { c.MaxTargets = many })
-	image := program(t, "sleep", "crowd")
+	image := agenttest.Program(t, "sleep", "crowd")
 	for name, run := range map[string]func(t *testing.T, vs []*victim){
 		"one order each": func(t *testing.T, vs []*victim) {
 			orders := make([]bridge.Order, len(vs))
@@ -59,10 +60,10 @@ func TestOneStubbornProcessDoesNotHoldUpOtherOrders(t *testing.T) {
 	t.Parallel()
 	a := newAgent(t, func(c *Config) { c.Grace = 5 * time.Second })
 	asked := filepath.Join(t.TempDir(), "asked")
-	stubborn := start(t, exec.Command(program(t, "dash", "stubborn"), "-c",
+	stubborn := start(t, exec.Command(agenttest.Program(t, "dash", "stubborn"), "-c",
 		`trap ': > "$0"' TERM; : > "$0.ready"; while :; do sleep 0.05; done`, asked))
-	eventually(t, "the child catches SIGTERM", func() bool { _, err := os.Stat(asked + ".ready"); return err == nil })
-	quick := sleeper(t, program(t, "sleep", "quick"))
+	agenttest.Eventually(t, "the child catches SIGTERM", func() bool { _, err := os.Stat(asked + ".ready"); return err == nil })
+	quick := sleeper(t, agenttest.Program(t, "sleep", "quick"))
 	slow, fast := about(t, a, stubborn), about(t, a, quick)
 	ctx, cancel := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
@@ -72,22 +73,22 @@ func TestOneStubbornProcessDoesNotHoldUpOtherOrders(t *testing.T) {
 	if took := time.Since(begin); took > 2*time.Second {
 		t.Errorf("the second order took %s", took)
 	}
-	eventually(t, "the stubborn process was asked to end", func() bool { _, err := os.Stat(asked); return err == nil })
+	agenttest.Eventually(t, "the stubborn process was asked to end", func() bool { _, err := os.Stat(asked); return err == nil })
 	// The end of ctx cuts the grace short.
 	cancel()
 	wg.Wait()
 	if took := time.Since(begin); took > 4*time.Second {
 		t.Errorf("the first order came back after %s in spite of the ended ctx", took)
 	}
-	eventually(t, "the stubborn process is dead", stubborn.dead)
+	agenttest.Eventually(t, "the stubborn process is dead", stubborn.dead)
 }
 
 func TestTerminateEndsAProcessAndItsForks(t *testing.T) {
 	t.Parallel()
 	a := newAgent(t, func(c *Config) { c.MaxTargets = 1000 })
-	shell := program(t, "dash", "forker")
+	shell := agenttest.Program(t, "dash", "forker")
 	v := start(t, exec.Command(shell, "-c", `n=0; while [ $n -lt 20 ]; do n=$((n+1)); (while :; do read x < /dev/zero; done) & done; wait`))
-	eventually(t, "the children run", func() bool {
+	agenttest.Eventually(t, "the children run", func() bool {
 		b, _ := os.ReadFile("/proc/" + itoa(v.pid) + "/task/" + itoa(v.pid) + "/children")
 		return len(strings.Fields(string(b))) == 20
 	})

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/edr-bridge/edr-bridge/bridge"
+	"github.com/edr-bridge/edr-bridge/localagent/verdict"
 )
 
 // result says what became of the targets of a plan, each in words.
@@ -93,11 +94,11 @@ func (r *result) add(o result) {
 func (r *result) receipt(ctx context.Context, kept []string) (bridge.Receipt, error) {
 	switch {
 	case len(r.running) > 0 && context.Cause(ctx) != nil:
-		return bridge.Receipt{}, undecided("%s%s: %w", r.summary(), keptText(kept), context.Cause(ctx))
+		return bridge.Receipt{}, verdict.Undecided("%s%s: %w", r.summary(), keptText(kept), context.Cause(ctx))
 	case len(r.running) > 0, len(r.denied) > 0 && len(r.ended) > 0:
-		return bridge.Receipt{}, undecided("%s%s", r.summary(), keptText(kept))
+		return bridge.Receipt{}, verdict.Undecided("%s%s", r.summary(), keptText(kept))
 	case len(r.denied) > 0:
-		return bridge.Receipt{}, hopeless("%s%s", r.summary(), keptText(kept))
+		return bridge.Receipt{}, verdict.Hopeless("%s%s", r.summary(), keptText(kept))
 	default:
 		return bridge.Receipt{State: bridge.StateDone, Detail: r.summary() + keptText(kept)}, nil
 	}
@@ -112,7 +113,7 @@ func (r *result) summary() string {
 		{"ended ", r.ended}, {"already gone: ", r.left}, {"signalled, but not seen to exit: ", r.running}, {"not ended: ", r.denied},
 	} {
 		if len(g.names) > 0 {
-			parts = append(parts, g.word+list(g.names))
+			parts = append(parts, g.word+verdict.List(g.names))
 		}
 	}
 	return strings.Join(parts, "; ")

@@ -1,10 +1,8 @@
 package localagent
 
 import (
-	"crypto/rand"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -18,14 +16,13 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/edr-bridge/edr-bridge/bridge"
+	"github.com/edr-bridge/edr-bridge/localagent/agenttest"
 )
 
 const (
 	testHost = "ws01.corp.local"
 	// helperEnv makes a copy of the test program play a part instead of running tests.
 	helperEnv = "LOCALAGENT_TEST_HELPER"
-	// insideEnv says that this test program runs inside the namespaces its parent made.
-	insideEnv = "LOCALAGENT_TEST_INSIDE"
 )
 
 func TestMain(m *testing.M) {
@@ -139,104 +136,13 @@ func sleeper(t testing.TB, image string) *victim {
 	return start(t, exec.Command(image, "3600"))
 }
 
-// program copies a program of the system into the test's own folder, with random bytes behind its end, so that
-// neither its path nor its digest can be those of a process the test did not make.
-func program(t testing.TB, name, as string) string {
-	t.Helper()
-	src, err := exec.LookPath(name)
-	if err != nil {
-		t.Skipf("this test needs the program %s", name)
-	}
-	return copyProgram(t, src, filepath.Join(t.TempDir(), as))
-}
-
-func copyProgram(t testing.TB, src, dst string) string {
-	t.Helper()
-	in, err := os.Open(src)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer in.Close()
-	// A child forked by a parallel test while the file is open for writing would make it busy for exec.
-	syscall.ForkLock.RLock()
-	defer syscall.ForkLock.RUnlock()
-	out, err := os.OpenFile(dst, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o755)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := io.Copy(out, in); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := io.CopyN(out, rand.Reader, 32); err != nil {
-		t.Fatal(err)
-	}
-	if err := out.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return dst
-}
-
 // ignoresTerm runs a shell that ignores SIGTERM and says so by creating the file ready.
 func ignoresTerm(t testing.TB, shell string) *victim {
 	t.Helper()
 	ready := filepath.Join(t.TempDir(), "ready")
 	v := start(t, exec.Command(shell, "-c", `trap "" TERM; : > "$0"; while :; do read x < /dev/zero; done`, ready))
-	eventually(t, "the child ignores SIGTERM", func() bool { _, err := os.Stat(ready); return err == nil })
+	agenttest.Eventually(t, "the child ignores SIGTERM", func() bool { _, err := os.Stat(ready); return err == nil })
 	return v
-}
-
-func eventually(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	for end := time.Now().Add(10 * time.Second); !ok(); time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("not within 10 s: %s", what)
-		}
-	}
-}
-
-func needRoot(t testing.TB) {
-	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("this test needs root")
-	}
-}
-
-// inside runs the calling test again in a child with namespaces of its own and returns true there; in the parent
-// it reports what the child said and returns false.
-func inside(t *testing.T, flags uintptr) bool {
-	t.Helper()
-	needRoot(t)
-	if os.Getenv(insideEnv) != "" {
-		if flags&unix.CLONE_NEWNS != 0 {
-			if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
-				t.Fatalf("make mounts private: %v", err)
-			}
-		}
-		if flags&unix.CLONE_NEWPID != 0 {
-			if err := unix.Mount("proc", "/proc", "proc", 0, ""); err != nil {
-				t.Fatalf("mount /proc: %v", err)
-			}
-		}
-		return true
-	}
-	cmd := exec.Command("/proc/self/exe", "-test.run=^"+t.Name()+"$", "-test.v", "-test.count=1", "-test.timeout=60s")
-	cmd.Env = append(os.Environ(), insideEnv+"=1")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: flags, Pdeathsig: syscall.SIGKILL}
-	out, err := cmd.CombinedOutput()
-	switch {
-	case strings.Contains(string(out), "operation not permitted") && !strings.Contains(string(out), "=== RUN"):
-		t.Skipf("the machine allows no namespaces: %s", out)
-	case err != nil:
-		t.Fatalf("inside: %v\n%s", err, out)
-	case strings.Contains(string(out), "--- SKIP: "+t.Name()+" "):
-		t.Skipf("inside: %s", out)
-	case !strings.Contains(string(out), "--- PASS: "+t.Name()+" "):
-		t.Fatalf("inside: the test did not run\n%s", out)
-	}
-	if testing.Verbose() {
-		t.Logf("inside:\n%s", out)
-	}
-	return false
 }
 
 // wantError checks class, reason and a part of the text of an executor's error.

@@ -9,7 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"github.com/edr-bridge/edr-bridge/localagent/files"
 )
 
 // imagesMaxAge is how long the identities of never-touch images are believed without a new look.
@@ -30,7 +30,7 @@ type imageSnapshot struct {
 	byPath  map[string]int
 	trees   []namedEntry
 	globs   []namedEntry
-	byID    map[fileID]namedEntry
+	byID    map[files.ID]namedEntry
 }
 
 type namedEntry struct {
@@ -65,10 +65,10 @@ func (t *imageTable) refresh(now time.Time) *imageSnapshot {
 }
 
 func readImages(now time.Time) *imageSnapshot {
-	s := &imageSnapshot{at: now, entries: protections(), byPath: make(map[string]int), byID: make(map[fileID]namedEntry)}
-	var shells []fileID
+	s := &imageSnapshot{at: now, entries: protections(), byPath: make(map[string]int), byID: make(map[files.ID]namedEntry)}
+	var shells []files.ID
 	for _, name := range []string{"/bin/sh", "/bin/bash", "/bin/busybox", "/usr/bin/busybox", "/bin/toybox", "/usr/bin/coreutils"} {
-		if id, err := idOf(name); err == nil {
+		if id, err := files.IDOf(name); err == nil {
 			shells = append(shells, id)
 		}
 	}
@@ -89,7 +89,7 @@ func readImages(now time.Time) *imageSnapshot {
 			}
 			for _, name := range found {
 				// Where init is one program with the shell, its identity says nothing.
-				if id, err := idOf(name); err == nil && !slices.Contains(shells, id) {
+				if id, err := files.IDOf(name); err == nil && !slices.Contains(shells, id) {
 					s.byID[id] = namedEntry{name, i}
 				}
 			}
@@ -111,7 +111,7 @@ func (s *imageSnapshot) runs(own *ownFacts, p *pinned) (map[int]bool, error) {
 	}
 	// An identity is looked up again: the file may be gone and its number given to another one.
 	if e, ok := s.byID[p.exe]; ok {
-		if id, err := idOf(e.name); err == nil && id == p.exe {
+		if id, err := files.IDOf(e.name); err == nil && id == p.exe {
 			add(e.entry)
 		}
 	}
@@ -142,12 +142,4 @@ func (s *imageSnapshot) runs(own *ownFacts, p *pinned) (map[int]bool, error) {
 		}
 	}
 	return hits, nil
-}
-
-func idOf(name string) (fileID, error) {
-	var st unix.Stat_t
-	if err := unix.Stat(name, &st); err != nil {
-		return fileID{}, err
-	}
-	return fileID{st.Dev, st.Ino}, nil
 }

@@ -8,21 +8,22 @@ import (
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/edr-bridge/edr-bridge/localagent/files"
 )
 
 // platform is what the agent keeps on Linux.
 type platform struct {
 	own    onceFacts
 	images imageTable
-	filter packetFilter
 }
 
 // ownFacts is what the agent knows of itself. Ancestors have their start times, because they may end and their
 // numbers be given away; no process becomes an ancestor later.
 type ownFacts struct {
 	pid       int
-	exe       fileID
-	mnt       fileID
+	exe       files.ID
+	mnt       files.ID
 	ancestors map[int]uint64
 }
 
@@ -76,10 +77,10 @@ func readOwnFacts() (*ownFacts, error) {
 	return f, nil
 }
 
-func (p *pinned) mountNamespace() (fileID, error) {
+func (p *pinned) mountNamespace() (files.ID, error) {
 	var st unix.Stat_t
 	if err := unix.Fstatat(p.dir, "ns/mnt", &st, 0); err != nil {
-		return fileID{}, err
+		return files.ID{}, err
 	}
-	return fileID{st.Dev, st.Ino}, nil
+	return files.ID{Dev: st.Dev, Ino: st.Ino}, nil
 }

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/edr-bridge/edr-bridge/localagent/files"
 )
 
 const (
@@ -23,11 +25,6 @@ const (
 	deletedMark = " (deleted)"
 )
 
-// fileID names a file on this machine for as long as it exists.
-type fileID struct {
-	dev, ino uint64
-}
-
 // pinned is one process held by a pidfd and by its directory in /proc: both keep naming it when its number is
 // given to another process.
 type pinned struct {
@@ -40,7 +37,7 @@ type pinned struct {
 	// image is the path of the executable without the mark of deleted files, exe its identity and exeLink
 	// where in dir it is found.
 	image   string
-	exe     fileID
+	exe     files.ID
 	exeLink string
 }
 
@@ -143,7 +140,7 @@ func (p *pinned) readImage() error {
 	image, deleted := strings.CutSuffix(link, deletedMark)
 	if deleted {
 		// A file may be called so to hide behind the mark.
-		if id, err := idOf(link); err == nil && id == p.exe {
+		if id, err := files.IDOf(link); err == nil && id == p.exe {
 			image = link
 		}
 	}
@@ -179,12 +176,12 @@ func (p *pinned) alive() error {
 func (p *pinned) ended() bool { return readable(p.pidfd) }
 
 // exeID reads the identity of the image as it is at this moment.
-func (p *pinned) exeID() (fileID, error) {
+func (p *pinned) exeID() (files.ID, error) {
 	var st unix.Stat_t
 	if err := unix.Fstatat(p.dir, p.exeLink, &st, 0); err != nil {
-		return fileID{}, err
+		return files.ID{}, err
 	}
-	return fileID{st.Dev, st.Ino}, nil
+	return files.ID{Dev: st.Dev, Ino: st.Ino}, nil
 }
 
 func (p *pinned) otherThread() (string, error) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/edr-bridge/edr-bridge/bridge"
+	"github.com/edr-bridge/edr-bridge/localagent/verdict"
 )
 
 // plan is what one look over all processes found.
@@ -38,10 +39,10 @@ func (pl *plan) keep(r bridge.Reason, text string) {
 func (a *Agent) plan(ctx context.Context, c *criteria) (_ *plan, err error) {
 	pids, err := candidates(ctx, c)
 	if err != nil {
-		if v, ok := errors.AsType[*verdict](err); ok {
+		if v, ok := errors.AsType[*verdict.Error](err); ok {
 			return nil, v
 		}
-		return nil, untouched("list processes: %w", err)
+		return nil, verdict.Untouched("list processes: %w", err)
 	}
 	pl := &plan{}
 	defer func() {
@@ -51,7 +52,7 @@ func (a *Agent) plan(ctx context.Context, c *criteria) (_ *plan, err error) {
 	}()
 	count := 0
 	for _, pid := range pids {
-		if err := stopped(ctx, "look for processes"); err != nil {
+		if err := verdict.Stopped(ctx, "look for processes"); err != nil {
 			return nil, err
 		}
 		found, err := a.consider(ctx, pl, pid, c, count < a.cfg.MaxTargets)
@@ -63,7 +64,7 @@ func (a *Agent) plan(ctx context.Context, c *criteria) (_ *plan, err error) {
 		}
 	}
 	if count > a.cfg.MaxTargets {
-		return nil, refuse(bridge.ReasonInvalid, "%d processes match, one order may end %d (max_targets): nothing was ended", count, a.cfg.MaxTargets)
+		return nil, verdict.Refuse(bridge.ReasonInvalid, "%d processes match, one order may end %d (max_targets): nothing was ended", count, a.cfg.MaxTargets)
 	}
 	return pl, nil
 }
@@ -81,7 +82,7 @@ func (a *Agent) consider(ctx context.Context, pl *plan, pid int, c *criteria, ke
 			}
 			return false, nil
 		}
-		return false, hopeless("look at process %d: %w", pid, err)
+		return false, verdict.Hopeless("look at process %d: %w", pid, err)
 	}
 	taken := false
 	defer func() {
@@ -101,7 +102,7 @@ func (a *Agent) consider(ctx context.Context, pl *plan, pid int, c *criteria, ke
 	}
 	reason, why, err := a.protected(p)
 	if err != nil {
-		return false, hopeless("protections of process %d: %w", pid, err)
+		return false, verdict.Hopeless("protections of process %d: %w", pid, err)
 	}
 	if reason != bridge.ReasonNone {
 		pl.keep(reason, fmt.Sprintf("%s: %s", p, why))

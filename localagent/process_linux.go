@@ -3,7 +3,6 @@ package localagent
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"strconv"
 	"strings"
@@ -14,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/edr-bridge/edr-bridge/bridge"
+	"github.com/edr-bridge/edr-bridge/localagent/verdict"
 )
 
 type processSignal = unix.Signal
@@ -22,21 +22,6 @@ const (
 	sigTerm processSignal = unix.SIGTERM
 	sigKill processSignal = unix.SIGKILL
 )
-
-// fileKey changes whenever the content of a file can have changed: ctime cannot be set by programs (inode(7)).
-type fileKey struct {
-	fileID
-	size         int64
-	mtime, ctime unix.Timespec
-}
-
-func keyOf(f *os.File) (fileKey, int64, error) {
-	var st unix.Stat_t
-	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
-		return fileKey{}, 0, fmt.Errorf("stat: %w", err)
-	}
-	return fileKey{fileID{st.Dev, st.Ino}, st.Size, st.Mtim, st.Ctim}, st.Size, nil
-}
 
 // candidates returns every process that may fulfil the criteria. gopsutil lists the numbers; the image is read by
 // one readlink each, because asking gopsutil for it costs ten times as much.
@@ -103,11 +88,11 @@ func threaded(pid int) bool {
 func checkPID(pid int) error {
 	switch {
 	case pid < 1 || pid > maxPID:
-		return refuse(bridge.ReasonInvalid, "pid %d is no process id: 1 to %d are", pid, maxPID)
+		return verdict.Refuse(bridge.ReasonInvalid, "pid %d is no process id: 1 to %d are", pid, maxPID)
 	case pid == 1:
-		return refuse(bridge.ReasonProtectedProcess, "process 1 is protected: the machine ends with it")
+		return verdict.Refuse(bridge.ReasonProtectedProcess, "process 1 is protected: the machine ends with it")
 	case pid == os.Getpid():
-		return refuse(bridge.ReasonProtectedProcess, "process %d is protected: it is this agent", pid)
+		return verdict.Refuse(bridge.ReasonProtectedProcess, "process %d is protected: it is this agent", pid)
 	default:
 		return nil
 	}
@@ -120,7 +105,7 @@ func checkPIDRange(pid int) error {
 		return nil //nolint:nilerr // without the limit the number is simply one of a process that is gone
 	}
 	if limit, err := strconv.Atoi(strings.TrimSpace(string(b))); err == nil && pid > limit {
-		return refuse(bridge.ReasonInvalid, "pid %d is no process id: the limit of this machine is %d", pid, limit)
+		return verdict.Refuse(bridge.ReasonInvalid, "pid %d is no process id: the limit of this machine is %d", pid, limit)
 	}
 	return nil
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/edr-bridge/edr-bridge/bridge"
+	"github.com/edr-bridge/edr-bridge/localagent/verdict"
 )
 
 type processSignal int
@@ -24,7 +25,6 @@ const (
 var errNoProcesses = fmt.Errorf("processes are ended on Linux and Windows only: send the order through KSC: %w", errors.ErrUnsupported)
 
 type (
-	fileKey  struct{}
 	platform struct {
 		own    onceFacts
 		images imageTable
@@ -52,12 +52,10 @@ func (p *pinned) views() iter.Seq[view]                    { return func(func(vi
 func spellings(path string) []string { return []string{path} }
 
 func candidates(context.Context, *criteria) ([]int, error) {
-	return nil, refuse(bridge.ReasonUnsupported, "%w", errNoProcesses)
+	return nil, verdict.Refuse(bridge.ReasonUnsupported, "%w", errNoProcesses)
 }
 
-func keyOf(*os.File) (fileKey, int64, error) { return fileKey{}, 0, errNoProcesses }
-
-func checkPID(int) error { return refuse(bridge.ReasonUnsupported, "%w", errNoProcesses) }
+func checkPID(int) error { return verdict.Refuse(bridge.ReasonUnsupported, "%w", errNoProcesses) }
 
 func checkPIDRange(int) error { return nil }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"iter"
 	"os"
 	"path/filepath"
@@ -15,6 +14,7 @@ import (
 	"golang.org/x/sys/windows"
 
 	"github.com/edr-bridge/edr-bridge/bridge"
+	"github.com/edr-bridge/edr-bridge/localagent/verdict"
 )
 
 // maxPID bounds process ids, which are 32 bits wide.
@@ -30,12 +30,6 @@ const (
 	sigTerm processSignal = iota
 	sigKill
 )
-
-// fileKey changes whenever the content of a file can have changed, short of a program that sets its times back.
-type fileKey struct {
-	volume, high, low, sizeHigh, sizeLow uint32
-	written                              windows.Filetime
-}
 
 // pinned is one process held by a handle: its number is not given away before the handle is closed.
 type pinned struct {
@@ -187,26 +181,14 @@ func eachProcess(yield func(*windows.ProcessEntry32) bool) error {
 	return fmt.Errorf("process snapshot: %w", err)
 }
 
-func keyOf(f *os.File) (fileKey, int64, error) {
-	var i windows.ByHandleFileInformation
-	if err := windows.GetFileInformationByHandle(windows.Handle(f.Fd()), &i); err != nil {
-		return fileKey{}, 0, fmt.Errorf("stat: %w", err)
-	}
-	if _, err := f.Seek(0, io.SeekStart); err != nil {
-		return fileKey{}, 0, fmt.Errorf("seek: %w", err)
-	}
-	return fileKey{i.VolumeSerialNumber, i.FileIndexHigh, i.FileIndexLow, i.FileSizeHigh, i.FileSizeLow, i.LastWriteTime},
-		int64(i.FileSizeHigh)<<32 | int64(i.FileSizeLow), nil
-}
-
 func checkPID(pid int) error {
 	switch {
 	case pid < 1 || pid > maxPID:
-		return refuse(bridge.ReasonInvalid, "pid %d is no process id", pid)
+		return verdict.Refuse(bridge.ReasonInvalid, "pid %d is no process id", pid)
 	case pid <= 4:
-		return refuse(bridge.ReasonProtectedProcess, "process %d is protected: it is the system", pid)
+		return verdict.Refuse(bridge.ReasonProtectedProcess, "process %d is protected: it is the system", pid)
 	case pid == os.Getpid():
-		return refuse(bridge.ReasonProtectedProcess, "process %d is protected: it is this agent", pid)
+		return verdict.Refuse(bridge.ReasonProtectedProcess, "process %d is protected: it is this agent", pid)
 	default:
 		return nil
 	}

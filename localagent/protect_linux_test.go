@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/edr-bridge/edr-bridge/bridge"
+	"github.com/edr-bridge/edr-bridge/localagent/agenttest"
 )
 
 // subjectOf reads start time and image of a process the agent would not resolve.
@@ -36,8 +37,8 @@ func TestProtectedProcessesAreRefusedWithTheEntry(t *testing.T) {
 	twin := exec.Command(self)
 	twin.Env = append(os.Environ(), helperEnv+"=sleep")
 	same := start(t, twin)
-	image := program(t, "sleep", "listed")
-	listed, service := sleeper(t, image), sleeper(t, program(t, "sleep", "service"))
+	image := agenttest.Program(t, "sleep", "listed")
+	listed, service := sleeper(t, image), sleeper(t, agenttest.Program(t, "sleep", "service"))
 	a := newAgent(t, func(c *Config) {
 		c.ProtectedPIDs = func() []int { return []int{service.pid} }
 		c.Protected = func(name string) (bridge.Reason, string) {
@@ -74,7 +75,7 @@ func TestProtectedProcessesAreRefusedWithTheEntry(t *testing.T) {
 
 func TestKernelThreadsAreProtected(t *testing.T) {
 	t.Parallel()
-	needRoot(t)
+	agenttest.NeedRoot(t)
 	b, err := os.ReadFile("/proc/2/comm")
 	if err != nil || strings.TrimSpace(string(b)) != "kthreadd" {
 		t.Skip("no kernel threads in this pid namespace")
@@ -92,7 +93,7 @@ func TestAFamousNameAloneProtectsNobody(t *testing.T) {
 	t.Parallel()
 	a := newAgent(t)
 	for _, name := range []string{"systemd", "sshd", "klnagent", "kthreadd", "systemd (deleted)", "x) S 1 1 (y"} {
-		v := sleeper(t, program(t, "sleep", name))
+		v := sleeper(t, agenttest.Program(t, "sleep", name))
 		done(t, a, about(t, a, v), "ended pid ")
 	}
 }
@@ -101,17 +102,17 @@ func TestAFamousNameAloneProtectsNobody(t *testing.T) {
 const listener = "/usr/local/sbin/sshd"
 
 func TestTheSSHListenerIsProtectedAndItsSessionsAreNot(t *testing.T) {
-	if !inside(t, unix.CLONE_NEWNS) {
+	if !agenttest.Inside(t, unix.CLONE_NEWNS) {
 		return
 	}
 	if err := unix.Mount("tmpfs", filepath.Dir(listener), "tmpfs", 0, ""); err != nil {
 		t.Fatal(err)
 	}
-	copyProgram(t, mustLook(t, "dash"), listener)
+	agenttest.CopyProgram(t, mustLook(t, "dash"), listener)
 	script := `"$0" -c "while :; do read x < /dev/zero; done" & while :; do read x < /dev/zero; done`
 	v := start(t, exec.Command(listener, "-c", script, listener))
 	var session string
-	eventually(t, "the session runs", func() bool {
+	agenttest.Eventually(t, "the session runs", func() bool {
 		b, _ := os.ReadFile("/proc/" + itoa(v.pid) + "/task/" + itoa(v.pid) + "/children")
 		session = strings.TrimSpace(string(b))
 		return session != ""
@@ -131,7 +132,7 @@ func TestTheSSHListenerIsProtectedAndItsSessionsAreNot(t *testing.T) {
 	if err := os.Remove(listener); err != nil {
 		t.Fatal(err)
 	}
-	copyProgram(t, mustLook(t, "dash"), listener)
+	agenttest.CopyProgram(t, mustLook(t, "dash"), listener)
 	_, err = newAgent(t).Execute(t.Context(), order(bridge.TerminateProcess{Path: listener}))
 	wantError(t, err, bridge.Permanent, bridge.ReasonProtectedProcess, "ssh listener")
 
@@ -150,16 +151,16 @@ func TestTheSSHListenerIsProtectedAndItsSessionsAreNot(t *testing.T) {
 
 func TestAProtectedPathInAnotherMountNamespaceProtectsNobody(t *testing.T) {
 	t.Parallel()
-	needRoot(t)
+	agenttest.NeedRoot(t)
 	if _, err := os.Stat(listener); err == nil {
 		t.Skip(listener + " exists on this machine")
 	}
-	dash := program(t, "dash", "fake")
+	dash := agenttest.Program(t, "dash", "fake")
 	script := `mount -t tmpfs none /usr/local/sbin && cp "$0" ` + listener + ` && exec ` + listener + ` -c "while :; do read x < /dev/zero; done"`
 	cmd := exec.Command(dash, "-c", script, dash)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: unix.CLONE_NEWNS}
 	v := start(t, cmd)
-	eventually(t, "the impostor runs", func() bool {
+	agenttest.Eventually(t, "the impostor runs", func() bool {
 		l, _ := os.Readlink("/proc/" + itoa(v.pid) + "/exe")
 		return l == listener
 	})

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/windows"
 
 	"github.com/edr-bridge/edr-bridge/bridge"
+	"github.com/edr-bridge/edr-bridge/localagent/firewall"
 )
 
 // protection is one entry of the never-touch table. Images are paths below a folder of the system, trees when they
@@ -176,7 +177,7 @@ func (*imageTable) refresh(time.Time) {}
 func (*imageTable) refreshIfOld(time.Time) {}
 
 // Probe looks for what the agent needs from the machine and answers for each. It changes nothing.
-func (a *Agent) Probe(context.Context) []Capability {
+func (a *Agent) Probe(ctx context.Context) []Capability {
 	admin := Capability{Name: "administrator", OK: windows.GetCurrentProcessToken().IsElevated(), Detail: "runs with elevated rights"}
 	if !admin.OK {
 		admin.Detail = "does not run as SYSTEM or administrator: only own processes can be ended"
@@ -185,6 +186,10 @@ func (a *Agent) Probe(context.Context) []Capability {
 	if err := eachProcess(func(*windows.ProcessEntry32) bool { return false }); err != nil {
 		list.OK, list.Detail = false, err.Error()
 	}
-	filter := Capability{Name: "packet filter", Detail: errNoFilter.Error()}
+	filter := Capability{Name: "packet filter", OK: true}
+	var err error
+	if filter.Detail, err = firewall.ProbeTables(ctx); err != nil {
+		filter.OK, filter.Detail = false, err.Error()
+	}
 	return []Capability{admin, list, filter}
 }

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 
 	"github.com/edr-bridge/edr-bridge/bridge"
+	"github.com/edr-bridge/edr-bridge/localagent/files"
+	"github.com/edr-bridge/edr-bridge/localagent/verdict"
 )
 
 // ResolveProcess returns p with start time, wall-clock start, name and image path of the live process p.PID and,
@@ -22,15 +24,15 @@ func (a *Agent) ResolveProcess(ctx context.Context, p bridge.Process, digests bo
 	if err == nil {
 		return found, nil
 	}
-	v, ok := errors.AsType[*verdict](err)
+	v, ok := errors.AsType[*verdict.Error](err)
 	if !ok {
-		v = &verdict{class: bridge.Permanent, err: err}
+		v = &verdict.Error{Class: bridge.Permanent, Err: err}
 	}
-	return bridge.Process{}, &bridge.ExecError{Executor: bridge.ExecutorLocal, Class: v.class, Reason: v.reason, Err: v.err}
+	return bridge.Process{}, &bridge.ExecError{Executor: bridge.ExecutorLocal, Class: v.Class, Reason: v.Reason, Err: v.Err}
 }
 
 func (a *Agent) resolve(ctx context.Context, p bridge.Process, wantDigests bool) (bridge.Process, error) {
-	if err := stopped(ctx, "not looked at"); err != nil {
+	if err := verdict.Stopped(ctx, "not looked at"); err != nil {
 		return p, err
 	}
 	if err := checkPID(p.PID); err != nil {
@@ -41,44 +43,44 @@ func (a *Agent) resolve(ctx context.Context, p bridge.Process, wantDigests bool)
 		if err := checkPIDRange(p.PID); err != nil {
 			return p, err
 		}
-		return p, refuse(bridge.ReasonProcessGone, "process %d: %w", p.PID, err)
+		return p, verdict.Refuse(bridge.ReasonProcessGone, "process %d: %w", p.PID, err)
 	}
 	if err != nil {
 		return p, pinVerdict(p.PID, err)
 	}
 	defer live.close()
 	if p.Start != 0 && p.Start != live.start {
-		return p, refuse(bridge.ReasonProcessChanged, "process %d started at tick %d, the alert means the one of tick %d: the pid was used again", p.PID, live.start, p.Start)
+		return p, verdict.Refuse(bridge.ReasonProcessChanged, "process %d started at tick %d, the alert means the one of tick %d: the pid was used again", p.PID, live.start, p.Start)
 	}
 	if live.image == "" {
-		return p, refuse(bridge.ReasonProtectedProcess, "process %d is protected: it is a thread of the kernel and has no image", p.PID)
+		return p, verdict.Refuse(bridge.ReasonProtectedProcess, "process %d is protected: it is a thread of the kernel and has no image", p.PID)
 	}
 	if p.Path != "" && !live.goesBy(p.Path) {
-		return p, refuse(bridge.ReasonProcessChanged, "process %d runs %s, the alert means %s", p.PID, shown(live.image), shown(p.Path))
+		return p, verdict.Refuse(bridge.ReasonProcessChanged, "process %d runs %s, the alert means %s", p.PID, verdict.Shown(live.image), verdict.Shown(p.Path))
 	}
 	if wantDigests {
 		d, err := a.imageDigests(ctx, live)
 		if err != nil {
 			return p, a.matchVerdict(ctx, live, err)
 		}
-		if p.MD5 != "" && p.MD5 != d.md5 || p.SHA256 != "" && p.SHA256 != d.sha256 {
-			return p, refuse(bridge.ReasonProcessChanged, "the image of process %d (%s) has another digest than the alert says", p.PID, shown(live.image))
+		if p.MD5 != "" && p.MD5 != d.MD5 || p.SHA256 != "" && p.SHA256 != d.SHA256 {
+			return p, verdict.Refuse(bridge.ReasonProcessChanged, "the image of process %d (%s) has another digest than the alert says", p.PID, verdict.Shown(live.image))
 		}
-		p.MD5, p.SHA256 = d.md5, d.sha256
+		p.MD5, p.SHA256 = d.MD5, d.SHA256
 	}
 	p.Start, p.Started = live.start, startedAt(live.start, a.cfg.Now())
 	p.Path, p.Name = live.image, filepath.Base(live.image)
 	if err := live.alive(); err != nil {
-		return p, refuse(bridge.ReasonProcessGone, "process %d: %w", p.PID, err)
+		return p, verdict.Refuse(bridge.ReasonProcessGone, "process %d: %w", p.PID, err)
 	}
 	return p, nil
 }
 
-func (a *Agent) imageDigests(ctx context.Context, p *pinned) (digests, error) {
+func (a *Agent) imageDigests(ctx context.Context, p *pinned) (files.Digests, error) {
 	f, err := p.openExe()
 	if err != nil {
-		return digests{}, fmt.Errorf("open the image: %w", err)
+		return files.Digests{}, fmt.Errorf("open the image: %w", err)
 	}
 	defer func() { _ = f.Close() }()
-	return a.digests.of(ctx, f, true, true)
+	return a.digests.Of(ctx, f, true, true)
 }

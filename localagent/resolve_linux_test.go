@@ -8,12 +8,14 @@ import (
 	"time"
 
 	"github.com/edr-bridge/edr-bridge/bridge"
+	"github.com/edr-bridge/edr-bridge/localagent/agenttest"
+	"github.com/edr-bridge/edr-bridge/localagent/files"
 )
 
 func TestResolveProcessTellsWhatThePIDMeans(t *testing.T) {
 	t.Parallel()
 	a := newAgent(t)
-	image := program(t, "sleep", "asked")
+	image := agenttest.Program(t, "sleep", "asked")
 	md5Hex, sha256Hex := digestsOf(t, image)
 	v := sleeper(t, image)
 	p, err := a.ResolveProcess(t.Context(), bridge.Process{PID: v.pid, Name: "told", CommandLine: "kept"}, true)
@@ -43,8 +45,8 @@ func TestResolveProcessTellsWhatThePIDMeans(t *testing.T) {
 func TestResolveProcessRefuses(t *testing.T) {
 	t.Parallel()
 	a := newAgent(t)
-	v := sleeper(t, program(t, "sleep", "asked"))
-	ended := sleeper(t, program(t, "sleep", "ended"))
+	v := sleeper(t, agenttest.Program(t, "sleep", "asked"))
+	ended := sleeper(t, agenttest.Program(t, "sleep", "ended"))
 	_ = ended.cmd.Process.Kill()
 	_ = ended.cmd.Wait()
 	threads, err := os.ReadDir("/proc/self/task")
@@ -87,7 +89,7 @@ func TestResolveProcessRefuses(t *testing.T) {
 
 func TestDigestsAreReadAgainWhenTheFileChanges(t *testing.T) {
 	t.Parallel()
-	var c digestCache
+	var c files.Cache
 	name := filepath.Join(t.TempDir(), "f")
 	for _, body := range []string{"one", "two", "two more", ""} {
 		if err := os.WriteFile(name, []byte(body), 0o600); err != nil {
@@ -99,11 +101,11 @@ func TestDigestsAreReadAgainWhenTheFileChanges(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			d, err := c.of(t.Context(), f, true, false)
-			if err != nil || d.md5 != wantMD5 {
+			d, err := c.Of(t.Context(), f, true, false)
+			if err != nil || d.MD5 != wantMD5 {
 				t.Errorf("md5 of %q = %v, %v, want %s", body, d, err, wantMD5)
 			}
-			if d, err = c.of(t.Context(), f, false, true); err != nil || d.sha256 != wantSHA || d.md5 != wantMD5 {
+			if d, err = c.Of(t.Context(), f, false, true); err != nil || d.SHA256 != wantSHA || d.MD5 != wantMD5 {
 				t.Errorf("digests of %q = %v, %v, want %s", body, d, err, wantSHA)
 			}
 			_ = f.Close()

@@ -11,14 +11,15 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/edr-bridge/edr-bridge/bridge"
+	"github.com/edr-bridge/edr-bridge/localagent/agenttest"
 )
 
 func TestF41AReusedPIDIsNeverSignalled(t *testing.T) {
-	if !inside(t, unix.CLONE_NEWPID|unix.CLONE_NEWNS) {
+	if !agenttest.Inside(t, unix.CLONE_NEWPID|unix.CLONE_NEWNS) {
 		return
 	}
 	a := newAgent(t)
-	first, second := program(t, "sleep", "first"), program(t, "sleep", "second")
+	first, second := agenttest.Program(t, "sleep", "first"), agenttest.Program(t, "sleep", "second")
 	old := exec.Command(first, "3600")
 	if err := old.Start(); err != nil {
 		t.Fatal(err)
@@ -62,7 +63,7 @@ func TestF41AReusedPIDIsNeverSignalled(t *testing.T) {
 }
 
 func TestAFrozenProcessIsReportedAsNotSeenToExit(t *testing.T) {
-	if !inside(t, unix.CLONE_NEWNS) {
+	if !agenttest.Inside(t, unix.CLONE_NEWNS) {
 		return
 	}
 	dir := t.TempDir()
@@ -82,7 +83,7 @@ func TestAFrozenProcessIsReportedAsNotSeenToExit(t *testing.T) {
 		}
 	}
 	a := newAgent(t, func(c *Config) { c.ExitDeadline = 100 * time.Millisecond })
-	image := program(t, "sleep", "frozen")
+	image := agenttest.Program(t, "sleep", "frozen")
 	v := sleeper(t, image)
 	o := about(t, a, v)
 	write("cgroup.procs", itoa(v.pid))
@@ -92,7 +93,7 @@ func TestAFrozenProcessIsReportedAsNotSeenToExit(t *testing.T) {
 	_, err = a.Execute(t.Context(), order(bridge.TerminateProcess{Path: image}))
 	wantError(t, err, bridge.Unknown, bridge.ReasonNone, "signalled, but not seen to exit: pid "+itoa(v.pid))
 	write("freezer.state", "THAWED")
-	eventually(t, "the thawed process is dead", v.dead)
+	agenttest.Eventually(t, "the thawed process is dead", v.dead)
 	done(t, a, o, "already gone")
 	_ = v.cmd.Wait()
 }

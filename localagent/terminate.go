@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/edr-bridge/edr-bridge/bridge"
+	"github.com/edr-bridge/edr-bridge/localagent/verdict"
 )
 
 // maxRounds is how often the agent looks for processes by path or digest: those that forked while it looked are
@@ -25,7 +26,7 @@ func (a *Agent) terminate(ctx context.Context, o bridge.Order, t bridge.Terminat
 	case o.Subject.PID != 0:
 		return a.terminateSubject(ctx, o.Subject, &c)
 	case c.empty():
-		return bridge.Receipt{}, refuse(bridge.ReasonInvalid, "name the process by pid with start time and path, by path or by digest")
+		return bridge.Receipt{}, verdict.Refuse(bridge.ReasonInvalid, "name the process by pid with start time and path, by path or by digest")
 	default:
 		return a.terminateMatching(ctx, &c)
 	}
@@ -37,7 +38,7 @@ func (a *Agent) terminateSubject(ctx context.Context, s bridge.Process, c *crite
 		return bridge.Receipt{}, err
 	}
 	if s.Start == 0 || s.Path == "" {
-		return bridge.Receipt{}, refuse(bridge.ReasonInvalid, "process %d is named without start time and path: a pid alone is never acted on", s.PID)
+		return bridge.Receipt{}, verdict.Refuse(bridge.ReasonInvalid, "process %d is named without start time and path: a pid alone is never acted on", s.PID)
 	}
 	p, err := pin(s.PID)
 	if errors.Is(err, errGone) {
@@ -52,16 +53,16 @@ func (a *Agent) terminateSubject(ctx context.Context, s bridge.Process, c *crite
 	pl := plan{targets: []*pinned{p}, names: []string{p.image}}
 	defer pl.close()
 	if p.start != s.Start {
-		return bridge.Receipt{}, refuse(bridge.ReasonProcessChanged, "process %d started at tick %d, the order means the one of tick %d: the pid was used again", s.PID, p.start, s.Start)
+		return bridge.Receipt{}, verdict.Refuse(bridge.ReasonProcessChanged, "process %d started at tick %d, the order means the one of tick %d: the pid was used again", s.PID, p.start, s.Start)
 	}
 	// The never-touch table comes before the image is compared: a kernel thread has none.
 	if reason, why, err := a.protected(p); err != nil {
-		return bridge.Receipt{}, hopeless("protections of process %d: %w", s.PID, err)
+		return bridge.Receipt{}, verdict.Hopeless("protections of process %d: %w", s.PID, err)
 	} else if reason != bridge.ReasonNone {
-		return bridge.Receipt{}, refuse(reason, "process %d (%s) is protected: %s", s.PID, shown(p.image), why)
+		return bridge.Receipt{}, verdict.Refuse(reason, "process %d (%s) is protected: %s", s.PID, verdict.Shown(p.image), why)
 	}
 	if !p.goesBy(s.Path) {
-		return bridge.Receipt{}, refuse(bridge.ReasonProcessChanged, "process %d runs %s, the order means %s", s.PID, shown(p.image), shown(s.Path))
+		return bridge.Receipt{}, verdict.Refuse(bridge.ReasonProcessChanged, "process %d runs %s, the order means %s", s.PID, verdict.Shown(p.image), verdict.Shown(s.Path))
 	}
 	if !c.empty() {
 		name, err := a.matches(ctx, p, c)
@@ -69,18 +70,18 @@ func (a *Agent) terminateSubject(ctx context.Context, s bridge.Process, c *crite
 			return bridge.Receipt{}, a.matchVerdict(ctx, p, err)
 		}
 		if name == "" {
-			return bridge.Receipt{}, refuse(bridge.ReasonProcessChanged, "process %d (%s) does not fulfil the path or digests of the task", s.PID, shown(p.image))
+			return bridge.Receipt{}, verdict.Refuse(bridge.ReasonProcessChanged, "process %d (%s) does not fulfil the path or digests of the task", s.PID, verdict.Shown(p.image))
 		}
 	}
 	if a.cfg.DryRun {
 		return dryRun("would have ended "+p.String(), nil), nil
 	}
-	if err := stopped(ctx, "not begun"); err != nil {
+	if err := verdict.Stopped(ctx, "not begun"); err != nil {
 		return bridge.Receipt{}, err
 	}
 	res := a.end(ctx, &pl)
 	if len(res.changed) > 0 {
-		return bridge.Receipt{}, refuse(bridge.ReasonProcessChanged, "process %d has just begun to run another image", s.PID)
+		return bridge.Receipt{}, verdict.Refuse(bridge.ReasonProcessChanged, "process %d has just begun to run another image", s.PID)
 	}
 	return res.receipt(ctx, nil)
 }
@@ -93,7 +94,7 @@ func (a *Agent) terminateMatching(ctx context.Context, c *criteria) (bridge.Rece
 		pl, err := a.plan(ctx, c)
 		if err != nil {
 			if len(total.ended) > 0 {
-				return bridge.Receipt{}, undecided("%s; then: %w", total.summary(), err)
+				return bridge.Receipt{}, verdict.Undecided("%s; then: %w", total.summary(), err)
 			}
 			return bridge.Receipt{}, err
 		}
@@ -102,7 +103,7 @@ func (a *Agent) terminateMatching(ctx context.Context, c *criteria) (bridge.Rece
 			pl.close()
 			return r, err
 		}
-		if err := stopped(ctx, "not begun"); err != nil && round == 0 {
+		if err := verdict.Stopped(ctx, "not begun"); err != nil && round == 0 {
 			pl.close()
 			return bridge.Receipt{}, err
 		}
@@ -112,7 +113,7 @@ func (a *Agent) terminateMatching(ctx context.Context, c *criteria) (bridge.Rece
 			return total.receipt(ctx, pl.kept)
 		}
 	}
-	return bridge.Receipt{}, undecided("%s, but processes with that image keep coming back: end what starts them", total.summary())
+	return bridge.Receipt{}, verdict.Undecided("%s, but processes with that image keep coming back: end what starts them", total.summary())
 }
 
 // settled turns a look that found nothing more to end into the receipt.
@@ -122,20 +123,20 @@ func (a *Agent) settled(ctx context.Context, pl *plan, total *result) (bridge.Re
 		for i, p := range pl.targets {
 			names[i] = p.String()
 		}
-		return dryRun("would have ended "+list(names), pl.kept), nil
+		return dryRun("would have ended "+verdict.List(names), pl.kept), nil
 	}
 	if len(total.ended)+len(total.left) > 0 {
 		r, err := total.receipt(ctx, pl.kept)
 		if err == nil && len(pl.unseen) > 0 {
-			r.Detail += "; not looked at, because the system does not allow it: " + list(pl.unseen)
+			r.Detail += "; not looked at, because the system does not allow it: " + verdict.List(pl.unseen)
 		}
 		return r, err
 	}
 	if len(pl.kept) > 0 {
-		return bridge.Receipt{}, refuse(pl.reason, "protected: %s", list(pl.kept))
+		return bridge.Receipt{}, verdict.Refuse(pl.reason, "protected: %s", verdict.List(pl.kept))
 	}
 	if len(pl.unseen) > 0 {
-		return bridge.Receipt{}, hopeless("no process matched, but %s could not be looked at: %w", list(pl.unseen), errSealed)
+		return bridge.Receipt{}, verdict.Hopeless("no process matched, but %s could not be looked at: %w", verdict.List(pl.unseen), errSealed)
 	}
 	if a.cfg.DryRun {
 		return dryRun("no process matched", nil), nil
@@ -159,11 +160,11 @@ func (p *pinned) goesBy(path string) bool {
 
 // String names the process for people: pid, image and start time.
 func (p *pinned) String() string {
-	return fmt.Sprintf("pid %d (%s, start %d)", p.pid, shown(p.image), p.start)
+	return fmt.Sprintf("pid %d (%s, start %d)", p.pid, verdict.Shown(p.image), p.start)
 }
 
 func (a *Agent) gone(s bridge.Process) bridge.Receipt {
-	text := fmt.Sprintf("already gone: pid %d (%s, start %d)", s.PID, shown(s.Path), s.Start)
+	text := fmt.Sprintf("already gone: pid %d (%s, start %d)", s.PID, verdict.Shown(s.Path), s.Start)
 	if a.cfg.DryRun {
 		return dryRun(text, nil)
 	}
@@ -178,25 +179,25 @@ func keptText(kept []string) string {
 	if len(kept) == 0 {
 		return ""
 	}
-	return "; protected and left alone: " + list(kept)
+	return "; protected and left alone: " + verdict.List(kept)
 }
 
 // matchVerdict sorts an error met while comparing: the end of ctx leaves everything as it was.
 func (a *Agent) matchVerdict(ctx context.Context, p *pinned, err error) error {
 	if cause := context.Cause(ctx); cause != nil {
-		return untouched("look at process %d: %w", p.pid, cause)
+		return verdict.Untouched("look at process %d: %w", p.pid, cause)
 	}
 	if p.ended() {
-		return untouched("process %d ended while it was looked at", p.pid)
+		return verdict.Untouched("process %d ended while it was looked at", p.pid)
 	}
-	return hopeless("look at process %d: %w", p.pid, err)
+	return verdict.Hopeless("look at process %d: %w", p.pid, err)
 }
 
 func pinVerdict(pid int, err error) error {
 	if errors.Is(err, errThread) {
-		return refuse(bridge.ReasonInvalid, "pid %d: %w", pid, err)
+		return verdict.Refuse(bridge.ReasonInvalid, "pid %d: %w", pid, err)
 	}
-	return hopeless("look at process %d: %w", pid, err)
+	return verdict.Hopeless("look at process %d: %w", pid, err)
 }
 
 // exitDeadline is on the real clock, because the kernel's poller is.

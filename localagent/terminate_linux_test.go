@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/edr-bridge/edr-bridge/bridge"
+	"github.com/edr-bridge/edr-bridge/localagent/agenttest"
 )
 
 func contains(s, part string) bool { return strings.Contains(s, part) }
@@ -44,8 +45,8 @@ func done(t *testing.T, a *Agent, o bridge.Order, text string) {
 
 func TestTerminateByCriteriaEndsExactlyTheMatches(t *testing.T) {
 	t.Parallel()
-	image := program(t, "sleep", "Victim")
-	other := program(t, "sleep", "bystander")
+	image := agenttest.Program(t, "sleep", "Victim")
+	other := agenttest.Program(t, "sleep", "bystander")
 	md5Hex, sha256Hex := digestsOf(t, image)
 	_, otherSHA := digestsOf(t, other)
 	for name, c := range map[string]struct {
@@ -95,8 +96,8 @@ func TestTerminateTakesShellWordsInPathsLiterally(t *testing.T) {
 	t.Parallel()
 	a := newAgent(t)
 	for _, name := range []string{"a b;$(reboot) `x` & calc", "%0a'\"{{.}}", "-rf", "ends with (deleted)"} {
-		image := program(t, "sleep", name)
-		v, bystander := sleeper(t, image), sleeper(t, program(t, "sleep", "bystander"))
+		image := agenttest.Program(t, "sleep", name)
+		v, bystander := sleeper(t, image), sleeper(t, agenttest.Program(t, "sleep", "bystander"))
 		done(t, a, order(bridge.TerminateProcess{Path: image, CaseSensitive: true}), "ended pid "+itoa(v.pid))
 		if !v.dead() || bystander.dead() {
 			t.Errorf("%q: dead = %v, bystander dead = %v", name, v.dead(), bystander.dead())
@@ -107,7 +108,7 @@ func TestTerminateTakesShellWordsInPathsLiterally(t *testing.T) {
 func TestTerminateFindsAnImageThatWasDeleted(t *testing.T) {
 	t.Parallel()
 	a := newAgent(t)
-	image := program(t, "sleep", "gone")
+	image := agenttest.Program(t, "sleep", "gone")
 	_, sum := digestsOf(t, image)
 	byPath, bySum := sleeper(t, image), sleeper(t, image)
 	o := about(t, a, byPath)
@@ -127,13 +128,13 @@ func TestTerminateFindsAnImageThatWasDeleted(t *testing.T) {
 func TestTerminateTakesTheRunningImageNotTheFileThatReplacedIt(t *testing.T) {
 	t.Parallel()
 	a := newAgent(t)
-	image := program(t, "sleep", "replaced")
+	image := agenttest.Program(t, "sleep", "replaced")
 	_, oldSum := digestsOf(t, image)
 	v := sleeper(t, image)
 	if err := os.Remove(image); err != nil {
 		t.Fatal(err)
 	}
-	copyProgram(t, mustLook(t, "sleep"), image)
+	agenttest.CopyProgram(t, mustLook(t, "sleep"), image)
 	_, newSum := digestsOf(t, image)
 	done(t, a, order(bridge.TerminateProcess{Path: image, SHA256: newSum}), "no process matched")
 	if v.dead() {
@@ -144,7 +145,7 @@ func TestTerminateTakesTheRunningImageNotTheFileThatReplacedIt(t *testing.T) {
 
 func TestTerminateFindsScriptsByTheirPath(t *testing.T) {
 	t.Parallel()
-	dash := program(t, "dash", "dash")
+	dash := agenttest.Program(t, "dash", "dash")
 	dir := t.TempDir()
 	script := filepath.Join(dir, "evil.sh")
 	body := []byte("while :; do read x < /dev/zero; done\n# " + dir + "\n")
@@ -192,7 +193,7 @@ func TestF42TerminateEndsProcessesThatIgnoreSIGTERM(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			a := newAgent(t, func(c *Config) { c.Grace = grace })
-			shell := program(t, "dash", "stubborn")
+			shell := agenttest.Program(t, "dash", "stubborn")
 			var vs []*victim
 			for range 5 {
 				vs = append(vs, ignoresTerm(t, shell))
@@ -214,7 +215,7 @@ func TestF42TerminateEndsProcessesThatIgnoreSIGTERM(t *testing.T) {
 func TestTerminateWithGraceLetsObedientProcessesEndByThemselves(t *testing.T) {
 	t.Parallel()
 	a := newAgent(t, func(c *Config) { c.Grace = 10 * time.Second })
-	v := sleeper(t, program(t, "sleep", "obedient"))
+	v := sleeper(t, agenttest.Program(t, "sleep", "obedient"))
 	done(t, a, about(t, a, v), "ended pid ")
 	_ = v.cmd.Wait()
 	if st, ok := v.cmd.ProcessState.Sys().(syscall.WaitStatus); !ok || st.Signal() != syscall.SIGTERM {
@@ -225,7 +226,7 @@ func TestTerminateWithGraceLetsObedientProcessesEndByThemselves(t *testing.T) {
 func TestTerminateEndsAStoppedProcess(t *testing.T) {
 	t.Parallel()
 	a := newAgent(t, func(c *Config) { c.Grace = 30 * time.Millisecond })
-	v := sleeper(t, program(t, "sleep", "stopped"))
+	v := sleeper(t, agenttest.Program(t, "sleep", "stopped"))
 	o := about(t, a, v)
 	if err := unix.Kill(v.pid, unix.SIGSTOP); err != nil {
 		t.Fatal(err)
@@ -239,12 +240,12 @@ func TestTerminateEndsAStoppedProcess(t *testing.T) {
 func TestTerminateSaysAlreadyGone(t *testing.T) {
 	t.Parallel()
 	a := newAgent(t)
-	v := sleeper(t, program(t, "sleep", "short"))
+	v := sleeper(t, agenttest.Program(t, "sleep", "short"))
 	o := about(t, a, v)
 	if err := v.cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the child is a zombie", v.dead)
+	agenttest.Eventually(t, "the child is a zombie", v.dead)
 	done(t, a, o, "already gone: pid ")
 	_ = v.cmd.Wait()
 	done(t, a, o, "already gone: pid ")
@@ -256,11 +257,11 @@ func TestTerminateFindsAProcessWhoseFirstThreadHasEnded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	image := copyProgram(t, self, filepath.Join(t.TempDir(), "headless"))
+	image := agenttest.CopyProgram(t, self, filepath.Join(t.TempDir(), "headless"))
 	cmd := exec.Command(image)
 	cmd.Env = append(os.Environ(), helperEnv+"=first-thread-exits")
 	v := start(t, cmd)
-	eventually(t, "the first thread has ended", func() bool {
+	agenttest.Eventually(t, "the first thread has ended", func() bool {
 		b, err := os.ReadFile("/proc/" + itoa(v.pid) + "/stat")
 		return err == nil && contains(string(b), ") Z ")
 	})
@@ -276,14 +277,14 @@ func TestTerminateFindsAProcessWhoseFirstThreadHasEnded(t *testing.T) {
 func TestTerminateRefusesAProcessThatRunsAnotherImageByNow(t *testing.T) {
 	t.Parallel()
 	a := newAgent(t)
-	shell, other := program(t, "dash", "before"), program(t, "sleep", "after")
+	shell, other := agenttest.Program(t, "dash", "before"), agenttest.Program(t, "sleep", "after")
 	cmd := exec.Command(shell, "-c", `read x; exec "$0" 3600`, other)
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
 	v := start(t, cmd)
-	eventually(t, "the shell runs", func() bool { l, _ := os.Readlink("/proc/" + itoa(v.pid) + "/exe"); return l == shell })
+	agenttest.Eventually(t, "the shell runs", func() bool { l, _ := os.Readlink("/proc/" + itoa(v.pid) + "/exe"); return l == shell })
 	o := about(t, a, v)
 	p, err := pin(v.pid)
 	if err != nil {
@@ -293,7 +294,7 @@ func TestTerminateRefusesAProcessThatRunsAnotherImageByNow(t *testing.T) {
 	if _, err := in.Write([]byte("\n")); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the child has called exec", func() bool { l, _ := os.Readlink("/proc/" + itoa(v.pid) + "/exe"); return l == other })
+	agenttest.Eventually(t, "the child has called exec", func() bool { l, _ := os.Readlink("/proc/" + itoa(v.pid) + "/exe"); return l == other })
 	if err := p.signal(sigKill); !errors.Is(err, errChanged) {
 		t.Errorf("signal to the pinned process = %v, want errChanged", err)
 	}
@@ -307,7 +308,7 @@ func TestTerminateRefusesAProcessThatRunsAnotherImageByNow(t *testing.T) {
 func TestTerminateRefusesOrdersWhoseDigestDoesNotFitTheSubject(t *testing.T) {
 	t.Parallel()
 	a := newAgent(t)
-	v := sleeper(t, program(t, "sleep", "mismatch"))
+	v := sleeper(t, agenttest.Program(t, "sleep", "mismatch"))
 	o := about(t, a, v)
 	o.Task = bridge.TerminateProcess{SHA256: strings.Repeat("ab", 32)}
 	_, err := a.Execute(t.Context(), o)
@@ -337,7 +338,7 @@ func TestI3TerminateRefusesNumbersThatAreNoProcess(t *testing.T) {
 func TestTerminateRefusesMoreTargetsThanAllowed(t *testing.T) {
 	t.Parallel()
 	a := newAgent(t, func(c *Config) { c.MaxTargets = 2 })
-	image := program(t, "sleep", "many")
+	image := agenttest.Program(t, "sleep", "many")
 	vs := []*victim{sleeper(t, image), sleeper(t, image), sleeper(t, image)}
 	_, err := a.Execute(t.Context(), order(bridge.TerminateProcess{Path: image}))
 	wantError(t, err, bridge.Permanent, bridge.ReasonInvalid, "3 processes match, one order may end 2")
@@ -351,7 +352,7 @@ func TestTerminateRefusesMoreTargetsThanAllowed(t *testing.T) {
 func TestDryRunEndsNothing(t *testing.T) {
 	t.Parallel()
 	a := newAgent(t, func(c *Config) { c.DryRun = true })
-	image := program(t, "sleep", "spared")
+	image := agenttest.Program(t, "sleep", "spared")
 	v := sleeper(t, image)
 	for name, c := range map[string]struct {
 		order bridge.Order

@@ -1,4 +1,4 @@
-package localagent
+package firewall
 
 import (
 	"bufio"

@@ -1,4 +1,4 @@
-package localagent
+package firewall
 
 import (
 	"bytes"
@@ -10,6 +10,8 @@ import (
 
 	"github.com/google/nftables"
 	"golang.org/x/sys/unix"
+
+	"github.com/edr-bridge/edr-bridge/localagent/verdict"
 )
 
 // blockState is the table as the kernel has it.
@@ -142,10 +144,10 @@ func prefixOf(first, end []byte) (netip.Prefix, bool) {
 func netfilterVerdict(doing string, err error) error {
 	switch {
 	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES):
-		return hopeless("%s: %w: the agent needs root or CAP_NET_ADMIN", doing, err)
+		return verdict.Hopeless("%s: %w: the agent needs root or CAP_NET_ADMIN", doing, err)
 	case errors.Is(err, unix.EPROTONOSUPPORT), errors.Is(err, unix.EAFNOSUPPORT), errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.EINVAL):
-		return hopeless("%s: %w: the kernel needs nf_tables with the inet family, sets and reject (CONFIG_NF_TABLES_INET, CONFIG_NFT_REJECT_INET)", doing, err)
+		return verdict.Hopeless("%s: %w: the kernel needs nf_tables with the inet family, sets and reject (CONFIG_NF_TABLES_INET, CONFIG_NFT_REJECT_INET)", doing, err)
 	default:
-		return untouched("%s: %w", doing, err)
+		return verdict.Untouched("%s: %w", doing, err)
 	}
 }

@@ -1,6 +1,6 @@
 //go:build !linux
 
-package localagent
+package firewall
 
 import (
 	"context"
@@ -10,22 +10,23 @@ import (
 	"time"
 
 	"github.com/edr-bridge/edr-bridge/bridge"
+	"github.com/edr-bridge/edr-bridge/localagent/verdict"
 )
 
 // errNoFilter says where blocks work.
 var errNoFilter = fmt.Errorf("blocking an address needs the packet filter of Linux: use the firewall of this system, or isolateHost through KSC: %w", errors.ErrUnsupported)
 
-func (a *Agent) applyBlock(context.Context, netip.Prefix, time.Duration) (bridge.Receipt, error) {
-	return bridge.Receipt{}, refuse(bridge.ReasonUnsupported, "%w", errNoFilter)
+func (w *Firewall) applyBlock(context.Context, netip.Prefix, time.Duration) (bridge.Receipt, error) {
+	return bridge.Receipt{}, verdict.Refuse(bridge.ReasonUnsupported, "%w", errNoFilter)
 }
 
 // lifelines answers before anything else is asked, so that dry runs say the same as real ones.
 func lifelines() ([]taboo, error) {
-	return nil, refuse(bridge.ReasonUnsupported, "%w", errNoFilter)
+	return nil, verdict.Refuse(bridge.ReasonUnsupported, "%w", errNoFilter)
 }
 
 // Blocked answers an error that wraps errors.ErrUnsupported.
-func (a *Agent) Blocked(context.Context) ([]Block, error) { return nil, errNoFilter }
+func (w *Firewall) Blocked(context.Context) ([]Block, error) { return nil, errNoFilter }
 
 // Unblock answers an error that wraps errors.ErrUnsupported.
-func (a *Agent) Unblock(context.Context, string) error { return errNoFilter }
+func (w *Firewall) Unblock(context.Context, string) error { return errNoFilter }

@@ -1,4 +1,4 @@
-package localagent
+package firewall
 
 import (
 	"context"
@@ -6,30 +6,22 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/google/nftables"
 
 	"github.com/edr-bridge/edr-bridge/bridge"
+	"github.com/edr-bridge/edr-bridge/localagent/verdict"
 )
 
 // timeoutSlack is how much a timeout may differ when it is read back: the kernel counts in its own ticks.
 const timeoutSlack = 2 * time.Second
 
-// packetFilter guards the block table. Its zero value is ready.
-type packetFilter struct {
-	// mu serialises changes of the table, because each is read back after it was made.
-	mu sync.Mutex
-	// testOnlyApplied runs between a change of the table and reading it back.
-	testOnlyApplied func()
-}
-
 // applyBlock puts prefix into the table for d, reads the table back and cuts what is connected. When the kernel
 // does not show what was asked for, the change is taken back.
-func (a *Agent) applyBlock(ctx context.Context, prefix netip.Prefix, d time.Duration) (bridge.Receipt, error) {
-	a.filter.mu.Lock()
-	defer a.filter.mu.Unlock()
+func (w *Firewall) applyBlock(ctx context.Context, prefix netip.Prefix, d time.Duration) (bridge.Receipt, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	conn, err := nftables.New()
 	if err != nil {
 		return bridge.Receipt{}, netfilterVerdict("open netlink", err)
@@ -48,32 +40,32 @@ func (a *Agent) applyBlock(ctx context.Context, prefix netip.Prefix, d time.Dura
 		target, d = held.Prefix, held.Left
 	}
 	if held.Prefix.IsValid() && before.intact {
-		return a.blocked(ctx, prefix, fmt.Sprintf("already blocked for another %s by %s", held.Left.Round(time.Second), targetText(held.Prefix)))
+		return w.blocked(ctx, prefix, fmt.Sprintf("already blocked for another %s by %s", held.Left.Round(time.Second), targetText(held.Prefix)))
 	}
-	if err := stopped(ctx, "not begun"); err != nil {
+	if err := verdict.Stopped(ctx, "not begun"); err != nil {
 		return bridge.Receipt{}, err
 	}
 	if err := rules.put(conn, before, target, d, inside); err != nil {
 		return bridge.Receipt{}, err
 	}
 	flushErr := conn.Flush()
-	if a.filter.testOnlyApplied != nil {
-		a.filter.testOnlyApplied()
+	if w.testOnlyApplied != nil {
+		w.testOnlyApplied()
 	}
 	after, err := rules.readBlocks(conn)
 	if err != nil {
-		return bridge.Receipt{}, undecided("read the block table back: %w", errors.Join(err, flushErr))
+		return bridge.Receipt{}, verdict.Undecided("read the block table back: %w", errors.Join(err, flushErr))
 	}
 	if b, ok := after.find(target); ok && after.intact && b.Left > 0 && b.Timeout > d-timeoutSlack {
-		return a.blocked(ctx, prefix, "blocked until "+a.cfg.Now().Add(b.Left).UTC().Format(time.RFC3339))
+		return w.blocked(ctx, prefix, "blocked until "+w.cfg.Now().Add(b.Left).UTC().Format(time.RFC3339))
 	}
 	if flushErr != nil {
 		return bridge.Receipt{}, netfilterVerdict("change the block table", flushErr)
 	}
 	if err := rules.rollBack(conn, before); err != nil {
-		return bridge.Receipt{}, undecided("the block of %s did not read back, and taking it back met: %w", targetText(prefix), err)
+		return bridge.Receipt{}, verdict.Undecided("the block of %s did not read back, and taking it back met: %w", targetText(prefix), err)
 	}
-	return bridge.Receipt{}, untouched("the block of %s did not read back and was taken back: does something else change table inet %s?", targetText(prefix), blockTable)
+	return bridge.Receipt{}, verdict.Untouched("the block of %s did not read back and was taken back: does something else change table inet %s?", targetText(prefix), blockTable)
 }
 
 // overlapping compares the block with those that stand: held is one that does the whole work already, inside are
@@ -89,7 +81,7 @@ func overlapping(st *blockState, prefix netip.Prefix, d time.Duration) (inside [
 			// Single addresses live in a set of their own and may stand beside a prefix.
 		case b.Prefix.Bits() < prefix.Bits() && b.Prefix.Contains(prefix.Addr()):
 			if b.Left < d {
-				return nil, d, held, refuse(bridge.ReasonInvalid, "%s lies in %s, which is blocked for another %s: block that prefix again, or unblock it first",
+				return nil, d, held, verdict.Refuse(bridge.ReasonInvalid, "%s lies in %s, which is blocked for another %s: block that prefix again, or unblock it first",
 					prefix, b.Prefix, b.Left.Round(time.Second))
 			}
 			held = b
@@ -110,14 +102,14 @@ func (r *blockRules) put(c *nftables.Conn, before *blockState, prefix netip.Pref
 			return b.Prefix == prefix || slices.Contains(inside, b.Prefix)
 		})
 		if err := errors.Join(r.create(c, carried), c.SetAddElements(set, els)); err != nil {
-			return hopeless("describe the block table: %w", err)
+			return verdict.Hopeless("describe the block table: %w", err)
 		}
 		return nil
 	}
 	// Adding before deleting makes the deletion safe when the element has just run out.
 	err := errors.Join(c.SetAddElements(set, els), c.SetDeleteElements(set, els), c.SetAddElements(set, els))
 	if err != nil {
-		return hopeless("describe the block of %s: %w", prefix, err)
+		return verdict.Hopeless("describe the block of %s: %w", prefix, err)
 	}
 	return nil
 }
@@ -145,24 +137,24 @@ func (r *blockRules) rollBack(c *nftables.Conn, before *blockState) error {
 	return nil
 }
 
-func (a *Agent) blocked(ctx context.Context, prefix netip.Prefix, text string) (bridge.Receipt, error) {
+func (w *Firewall) blocked(ctx context.Context, prefix netip.Prefix, text string) (bridge.Receipt, error) {
 	cut, err := cutFlows(ctx, prefix)
 	detail := fmt.Sprintf("%s %s; cut %d connections", targetText(prefix), text, cut)
 	if err != nil {
 		// The filter holds: what could not be cut has no packets any more.
-		a.log.Warn("connections of a blocked address were not cut", "prefix", prefix, "err", err)
+		w.log.Warn("connections of a blocked address were not cut", "prefix", prefix, "err", err)
 		detail += ", others run into the filter"
 	}
-	return bridge.Receipt{State: bridge.StateDone, Detail: detail}, nil
+	return verdict.Done(detail), nil
 }
 
 // Blocked returns what is blocked at this moment, in no order. It blocks for about a millisecond.
-func (a *Agent) Blocked(ctx context.Context) ([]Block, error) {
+func (w *Firewall) Blocked(ctx context.Context) ([]Block, error) {
 	if cause := context.Cause(ctx); cause != nil {
 		return nil, fmt.Errorf("list blocks: %w", cause)
 	}
-	a.filter.mu.Lock()
-	defer a.filter.mu.Unlock()
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	conn, err := nftables.New()
 	if err != nil {
 		return nil, netfilterVerdict("open netlink", err)
@@ -176,7 +168,7 @@ func (a *Agent) Blocked(ctx context.Context) ([]Block, error) {
 
 // Unblock takes the block of exactly this address or prefix away. It answers ErrNotBlocked when there is none; an
 // address inside a blocked prefix has no block of its own.
-func (a *Agent) Unblock(ctx context.Context, address string) error {
+func (w *Firewall) Unblock(ctx context.Context, address string) error {
 	if cause := context.Cause(ctx); cause != nil {
 		return fmt.Errorf("unblock: %w", cause)
 	}
@@ -184,8 +176,8 @@ func (a *Agent) Unblock(ctx context.Context, address string) error {
 	if err != nil {
 		return fmt.Errorf("unblock: %w", err)
 	}
-	a.filter.mu.Lock()
-	defer a.filter.mu.Unlock()
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	conn, err := nftables.New()
 	if err != nil {
 		return netfilterVerdict("open netlink", err)
@@ -198,7 +190,7 @@ func (a *Agent) Unblock(ctx context.Context, address string) error {
 	if _, ok := st.find(prefix); !ok {
 		return fmt.Errorf("unblock %s: %w", targetText(prefix), ErrNotBlocked)
 	}
-	if a.cfg.DryRun {
+	if w.cfg.DryRun {
 		return nil
 	}
 	if err := conn.SetDeleteElements(rules.set(prefix), elements(prefix, 0)); err != nil {

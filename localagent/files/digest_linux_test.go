@@ -1,4 +1,4 @@
-package localagent
+package files
 
 import (
 	"context"
@@ -31,7 +31,7 @@ func TestDigestOfAnImageWhoseLinksChangeIsReadAgain(t *testing.T) {
 		want    error
 	}{
 		{"once", 1, nil},
-		{"for ever", 1 << 20, errMovedOn},
+		{"for ever", 1 << 20, ErrChanged},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -47,19 +47,19 @@ func TestDigestOfAnImageWhoseLinksChangeIsReadAgain(t *testing.T) {
 			t.Cleanup(func() { _ = f.Close() })
 			touch := func() {
 				// The stamp of a file is no finer than the kernel's tick: touched until it has moved.
-				before, _, _ := keyOf(f)
-				for now := before; now == before; now, _, _ = keyOf(f) {
+				before, _, _ := KeyOf(f)
+				for now := before; now == before; now, _, _ = KeyOf(f) {
 					_ = os.Link(path, other)
 					_ = os.Remove(other)
 				}
 			}
-			var c digestCache
-			got, err := c.of(&touchy{t.Context(), touch, tt.changes}, f, true, false)
+			var c Cache
+			got, err := c.Of(&touchy{t.Context(), touch, tt.changes}, f, true, false)
 			if !errors.Is(err, tt.want) {
 				t.Fatalf("got %v, want %v", err, tt.want)
 			}
-			if want := "78805a221a988e79ef3f42d7c5bfd418"; err == nil && got.md5 != want {
-				t.Errorf("got %s, want %s", got.md5, want)
+			if want := "78805a221a988e79ef3f42d7c5bfd418"; err == nil && got.MD5 != want {
+				t.Errorf("got %s, want %s", got.MD5, want)
 			}
 		})
 	}

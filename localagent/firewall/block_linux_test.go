@@ -1,4 +1,4 @@
-package localagent
+package firewall
 
 import (
 	"context"
@@ -16,22 +16,17 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/edr-bridge/edr-bridge/bridge"
+	"github.com/edr-bridge/edr-bridge/localagent/agenttest"
 )
 
-func blockOrder(address string, d time.Duration) bridge.Order {
-	o := order(bridge.BlockAddress{Address: address})
-	o.For = d
-	return o
-}
-
 func TestBlockAddressCutsBothDirectionsUntilItsTimeIsOver(t *testing.T) {
-	if !inside(t, unix.CLONE_NEWNET) {
+	if !agenttest.Inside(t, unix.CLONE_NEWNET) {
 		return
 	}
 	f := cable(t)
 	for name, c := range map[string]struct{ near, far string }{"IPv4": {near4, far4}, "IPv6": {near6, far6}} {
 		t.Run(name, func(t *testing.T) {
-			a := newAgent(t)
+			a := newWall(t)
 			ours, theirs := mustListen(t, nil, c.near), mustListen(t, &f, c.far)
 			outbound, inbound := mustDial(t, nil, theirs.Addr().String()), mustDial(t, &f, ours.Addr().String())
 
@@ -58,7 +53,7 @@ func TestBlockAddressCutsBothDirectionsUntilItsTimeIsOver(t *testing.T) {
 			if err != nil || len(blocks) != 1 || blocks[0].Prefix.Addr().String() != c.far || blocks[0].Timeout != 3*time.Second || blocks[0].Left <= 0 {
 				t.Errorf("blocked = %v, %v", blocks, err)
 			}
-			eventually(t, "the kernel ends the block by itself", func() bool {
+			agenttest.Eventually(t, "the kernel ends the block by itself", func() bool {
 				blocks, err := a.Blocked(t.Context())
 				return err == nil && len(blocks) == 0
 			})
@@ -69,11 +64,11 @@ func TestBlockAddressCutsBothDirectionsUntilItsTimeIsOver(t *testing.T) {
 }
 
 func TestBlockAddressCutsIPv4OfSocketsThatSpeakBoth(t *testing.T) {
-	if !inside(t, unix.CLONE_NEWNET) {
+	if !agenttest.Inside(t, unix.CLONE_NEWNET) {
 		return
 	}
 	f := cable(t)
-	a := newAgent(t)
+	a := newWall(t)
 	l, err := net.Listen("tcp", "[::]:0")
 	if err != nil {
 		t.Fatal(err)
@@ -89,11 +84,11 @@ func TestBlockAddressCutsIPv4OfSocketsThatSpeakBoth(t *testing.T) {
 }
 
 func TestBlockAddressRenewsAndNeverShortens(t *testing.T) {
-	if !inside(t, unix.CLONE_NEWNET) {
+	if !agenttest.Inside(t, unix.CLONE_NEWNET) {
 		return
 	}
 	_ = cable(t)
-	a := newAgent(t)
+	a := newWall(t)
 	for _, step := range []struct {
 		address string
 		d       time.Duration
@@ -124,7 +119,7 @@ func TestBlockAddressRenewsAndNeverShortens(t *testing.T) {
 			}
 		}
 	}
-	_, err := a.Execute(t.Context(), blockOrder("198.18.0.64/26", time.Hour))
+	_, err := block(t.Context(), a, blockOrder("198.18.0.64/26", time.Hour))
 	wantError(t, err, bridge.Permanent, bridge.ReasonInvalid, "lies in 198.18.0.0/24")
 
 	if err := a.Unblock(t.Context(), "203.0.113.7"); err != nil {
@@ -146,19 +141,19 @@ func TestBlockAddressRenewsAndNeverShortens(t *testing.T) {
 }
 
 func TestBlockAddressOfAPrefixEndsByItself(t *testing.T) {
-	if !inside(t, unix.CLONE_NEWNET) {
+	if !agenttest.Inside(t, unix.CLONE_NEWNET) {
 		return
 	}
 	f := cable(t)
 	theirs := mustListen(t, &f, far4)
 	// The prefix must hold neither our address nor the gateway.
 	const prefix = "198.51.100.2/31"
-	a := newAgent(t)
+	a := newWall(t)
 	done(t, a, blockOrder(prefix, time.Second), "blocked until")
 	if _, err := net.DialTimeout("tcp", theirs.Addr().String(), time.Second); !errors.Is(err, syscall.ECONNREFUSED) {
 		t.Errorf("connecting into the blocked prefix: %v, want ECONNREFUSED", err)
 	}
-	eventually(t, "the block ends", func() bool {
+	agenttest.Eventually(t, "the block ends", func() bool {
 		blocks, err := a.Blocked(t.Context())
 		return err == nil && len(blocks) == 0
 	})
@@ -167,7 +162,7 @@ func TestBlockAddressOfAPrefixEndsByItself(t *testing.T) {
 }
 
 func TestBlockAddressRefusesWhatTheMachineLivesBy(t *testing.T) {
-	if !inside(t, unix.CLONE_NEWNET|unix.CLONE_NEWNS) {
+	if !agenttest.Inside(t, unix.CLONE_NEWNET|unix.CLONE_NEWNS) {
 		return
 	}
 	_ = cable(t)
@@ -178,9 +173,9 @@ func TestBlockAddressRefusesWhatTheMachineLivesBy(t *testing.T) {
 	if err := unix.Mount(conf, "/etc/resolv.conf", "", unix.MS_BIND, ""); err != nil {
 		t.Fatal(err)
 	}
-	a := newAgent(t, func(c *Config) {
-		c.NeverBlock = []netip.Prefix{netip.MustParsePrefix("203.0.113.128/25"), netip.MustParsePrefix("::ffff:192.0.2.200/128")}
-		c.Self.Addresses = []netip.Addr{netip.MustParseAddr("203.0.113.1")}
+	a := newWall(t, func(c *Config) {
+		c.Never = []netip.Prefix{netip.MustParsePrefix("203.0.113.128/25"), netip.MustParsePrefix("::ffff:192.0.2.200/128")}
+		c.Own = []netip.Addr{netip.MustParseAddr("203.0.113.1")}
 	})
 	for name, c := range map[string]struct {
 		address string
@@ -209,12 +204,12 @@ func TestBlockAddressRefusesWhatTheMachineLivesBy(t *testing.T) {
 		"injection":               {"203.0.113.7; flush ruleset", bridge.ReasonInvalid, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := a.Execute(t.Context(), blockOrder(c.address, time.Minute))
+			_, err := block(t.Context(), a, blockOrder(c.address, time.Minute))
 			wantError(t, err, bridge.Permanent, c.reason, c.text)
 		})
 	}
 	for _, d := range []time.Duration{-time.Second, time.Millisecond, maxBlockFor + 1} {
-		_, err := a.Execute(t.Context(), blockOrder("203.0.113.7", d))
+		_, err := block(t.Context(), a, blockOrder("203.0.113.7", d))
 		wantError(t, err, bridge.Permanent, bridge.ReasonInvalid, "a block lasts between")
 	}
 	if blocks, err := a.Blocked(t.Context()); err != nil || len(blocks) != 0 {
@@ -223,7 +218,7 @@ func TestBlockAddressRefusesWhatTheMachineLivesBy(t *testing.T) {
 }
 
 func TestBlockAddressMendsATableSomebodyDamaged(t *testing.T) {
-	if !inside(t, unix.CLONE_NEWNET) {
+	if !agenttest.Inside(t, unix.CLONE_NEWNET) {
 		return
 	}
 	f := cable(t)
@@ -247,7 +242,7 @@ func TestBlockAddressMendsATableSomebodyDamaged(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			a := newAgent(t)
+			a := newWall(t)
 			done(t, a, blockOrder("203.0.113.9", time.Hour), "blocked")
 			c, err := nftables.New()
 			if err != nil {
@@ -275,7 +270,7 @@ func TestBlockAddressMendsATableSomebodyDamaged(t *testing.T) {
 }
 
 func TestF39BlockAddressTakesBackWhatDoesNotReadBack(t *testing.T) {
-	if !inside(t, unix.CLONE_NEWNET) {
+	if !agenttest.Inside(t, unix.CLONE_NEWNET) {
 		return
 	}
 	_ = cable(t)
@@ -303,16 +298,16 @@ func TestF39BlockAddressTakesBackWhatDoesNotReadBack(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	a := newAgent(t)
-	a.filter.testOnlyApplied = sabotage
-	_, err := a.Execute(t.Context(), blockOrder("203.0.113.7", time.Minute))
+	a := newWall(t)
+	a.testOnlyApplied = sabotage
+	_, err := block(t.Context(), a, blockOrder("203.0.113.7", time.Minute))
 	wantError(t, err, bridge.Retry, bridge.ReasonNone, "was taken back")
 	if st := state(); st.exists {
 		t.Errorf("the table of an attempt that was taken back is still there: %+v", st)
 	}
 
-	done(t, newAgent(t), blockOrder("203.0.113.7", time.Hour), "blocked until")
-	_, err = a.Execute(t.Context(), blockOrder("203.0.113.8", time.Minute))
+	done(t, newWall(t), blockOrder("203.0.113.7", time.Hour), "blocked until")
+	_, err = block(t.Context(), a, blockOrder("203.0.113.8", time.Minute))
 	wantError(t, err, bridge.Retry, bridge.ReasonNone, "was taken back")
 	if st := state(); !st.intact || len(st.blocks) != 1 || st.blocks[0].Prefix.String() != "203.0.113.7/32" || st.blocks[0].Left < 59*time.Minute {
 		t.Errorf("after taking back: %+v, want the earlier block alone", st)
@@ -320,7 +315,7 @@ func TestF39BlockAddressTakesBackWhatDoesNotReadBack(t *testing.T) {
 }
 
 func TestBlockAddressNamesTheMissingRight(t *testing.T) {
-	if !inside(t, unix.CLONE_NEWNET) {
+	if !agenttest.Inside(t, unix.CLONE_NEWNET) {
 		return
 	}
 	// Only this thread gives its rights up, and it is never used again.
@@ -330,9 +325,9 @@ func TestBlockAddressNamesTheMissingRight(t *testing.T) {
 	if err := unix.Capset(&hdr, &data[0]); err != nil {
 		t.Fatal(err)
 	}
-	a := newAgent(t)
+	a := newWall(t)
 	o := blockOrder("203.0.113.7", time.Minute)
-	_, err := a.Execute(t.Context(), o)
+	_, err := block(t.Context(), a, o)
 	wantError(t, err, bridge.Permanent, bridge.ReasonNone, "CAP_NET_ADMIN")
 	if _, err := a.Blocked(t.Context()); err == nil || !strings.Contains(err.Error(), "CAP_NET_ADMIN") {
 		t.Errorf("blocked = %v, want an error that names CAP_NET_ADMIN", err)
@@ -340,18 +335,18 @@ func TestBlockAddressNamesTheMissingRight(t *testing.T) {
 }
 
 func TestManyBlocksAtOnceAllHold(t *testing.T) {
-	if !inside(t, unix.CLONE_NEWNET) {
+	if !agenttest.Inside(t, unix.CLONE_NEWNET) {
 		return
 	}
 	_ = cable(t)
-	a := newAgent(t)
+	a := newWall(t)
 	const many = 64
 	errs := make(chan error, many)
 	begin := time.Now()
 	for i := range many {
 		go func() {
 			addr := netip.AddrFrom4([4]byte{203, 0, 113, byte(i)}).String()
-			_, err := a.Execute(context.Background(), blockOrder(addr, time.Minute))
+			_, err := block(context.Background(), a, blockOrder(addr, time.Minute))
 			errs <- err
 		}()
 	}

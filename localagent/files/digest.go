@@ -1,4 +1,4 @@
-package localagent
+package files
 
 import (
 	"context"
@@ -25,76 +25,76 @@ const (
 	maxDigests = 4096
 )
 
-// digests are the lower-case hex digests of a file; what was not asked for may be empty.
-type digests struct {
-	md5, sha256 string
+// Digests are the lower-case hex digests of a file; what was not asked for may be empty.
+type Digests struct {
+	MD5, SHA256 string
 }
 
-// digestCache remembers digests by the identity of the file. Its zero value is ready.
-type digestCache struct {
+// Cache remembers digests by the identity of the file. Its zero value is ready; it is safe for many goroutines.
+type Cache struct {
 	// mu guards known.
 	mu    sync.Mutex
-	known map[fileKey]digests
+	known map[Key]Digests
 }
 
-// errMovedOn says that a file changed while it was hashed.
-var errMovedOn = errors.New("the file changed while it was read")
+// ErrChanged says that a file changed while it was hashed.
+var ErrChanged = errors.New("the file changed while it was read")
 
-// of returns the digests of the open file. It reads the file when they are not known, which takes about 2 ms
+// Of returns the digests of the open file. It reads the file when they are not known, which takes about 2 ms
 // a MiB. A file that changes meanwhile is read again, digestTries times in all.
-func (c *digestCache) of(ctx context.Context, f *os.File, wantMD5, wantSHA256 bool) (digests, error) {
+func (c *Cache) Of(ctx context.Context, f *os.File, wantMD5, wantSHA256 bool) (Digests, error) {
 	for try := 1; ; try++ {
 		d, err := c.read(ctx, f, wantMD5, wantSHA256)
-		if !errors.Is(err, errMovedOn) || try == digestTries {
+		if !errors.Is(err, ErrChanged) || try == digestTries {
 			return d, err
 		}
 	}
 }
 
-// read is one try of of.
-func (c *digestCache) read(ctx context.Context, f *os.File, wantMD5, wantSHA256 bool) (digests, error) {
-	key, size, err := keyOf(f)
+// read is one try of Of.
+func (c *Cache) read(ctx context.Context, f *os.File, wantMD5, wantSHA256 bool) (Digests, error) {
+	key, size, err := KeyOf(f)
 	if err != nil {
-		return digests{}, err
+		return Digests{}, err
 	}
 	c.mu.Lock()
 	d := c.known[key]
 	c.mu.Unlock()
-	wantMD5, wantSHA256 = wantMD5 && d.md5 == "", wantSHA256 && d.sha256 == ""
+	wantMD5, wantSHA256 = wantMD5 && d.MD5 == "", wantSHA256 && d.SHA256 == ""
 	if !wantMD5 && !wantSHA256 {
 		return d, nil
 	}
 	if size > maxImage {
-		return digests{}, fmt.Errorf("%d bytes are too many to hash, the limit is %d", size, int64(maxImage))
+		return Digests{}, fmt.Errorf("%d bytes are too many to hash, the limit is %d", size, int64(maxImage))
 	}
 	fresh, err := hashFile(ctx, f, wantMD5, wantSHA256)
 	if err != nil {
-		return digests{}, err
+		return Digests{}, err
 	}
-	after, _, err := keyOf(f)
+	after, _, err := KeyOf(f)
 	if err != nil {
-		return digests{}, err
+		return Digests{}, err
 	}
 	if after != key {
-		return digests{}, errMovedOn
+		return Digests{}, ErrChanged
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.known == nil || len(c.known) >= maxDigests {
-		c.known = make(map[fileKey]digests)
+		c.known = make(map[Key]Digests)
 	}
 	d = c.known[key]
-	if fresh.md5 != "" {
-		d.md5 = fresh.md5
+	if fresh.MD5 != "" {
+		d.MD5 = fresh.MD5
 	}
-	if fresh.sha256 != "" {
-		d.sha256 = fresh.sha256
+	if fresh.SHA256 != "" {
+		d.SHA256 = fresh.SHA256
 	}
 	c.known[key] = d
 	return d, nil
 }
 
-func hashFile(ctx context.Context, f *os.File, wantMD5, wantSHA256 bool) (digests, error) {
+func hashFile(ctx context.Context, f *os.File, wantMD5, wantSHA256 bool) (Digests, error) {
 	var m, s hash.Hash
 	var to []io.Writer
 	if wantMD5 {
@@ -109,22 +109,22 @@ func hashFile(ctx context.Context, f *os.File, wantMD5, wantSHA256 bool) (digest
 	in := io.NewSectionReader(f, 0, maxImage+1)
 	for {
 		if cause := context.Cause(ctx); cause != nil {
-			return digests{}, cause
+			return Digests{}, cause
 		}
 		_, err := io.CopyN(w, in, digestChunk)
 		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {
-			return digests{}, fmt.Errorf("read: %w", err)
+			return Digests{}, fmt.Errorf("read: %w", err)
 		}
 	}
-	var d digests
+	var d Digests
 	if m != nil {
-		d.md5 = hex.EncodeToString(m.Sum(nil))
+		d.MD5 = hex.EncodeToString(m.Sum(nil))
 	}
 	if s != nil {
-		d.sha256 = hex.EncodeToString(s.Sum(nil))
+		d.SHA256 = hex.EncodeToString(s.Sum(nil))
 	}
 	return d, nil
 }

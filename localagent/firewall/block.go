@@ -1,4 +1,4 @@
-package localagent
+package firewall
 
 import (
 	"context"
@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/edr-bridge/edr-bridge/bridge"
+	"github.com/edr-bridge/edr-bridge/localagent/verdict"
 )
 
 const (
@@ -32,56 +33,56 @@ type taboo struct {
 	why    string
 }
 
-// block carries out blockAddress.
-func (a *Agent) block(ctx context.Context, o bridge.Order, t bridge.BlockAddress) (bridge.Receipt, error) {
+// Block drops the traffic of an address for d (zero = 10 minutes) and cuts its connections. Its undo is Unblock, and the
+// kernel's own timer. Errors are *verdict.Error.
+func (w *Firewall) Block(ctx context.Context, t bridge.BlockAddress, d time.Duration) (bridge.Receipt, error) {
 	prefix, err := t.Prefix()
 	if err != nil {
-		return bridge.Receipt{}, refuse(bridge.ReasonInvalid, "params.address: %w", err)
+		return bridge.Receipt{}, verdict.Refuse(bridge.ReasonInvalid, "params.address: %w", err)
 	}
-	d := o.For
 	if d == 0 {
 		d = defaultBlockFor
 	}
 	if d < time.Second || d > maxBlockFor {
-		return bridge.Receipt{}, refuse(bridge.ReasonInvalid, "a block lasts between 1 second and %s, not %s", maxBlockFor, d)
+		return bridge.Receipt{}, verdict.Refuse(bridge.ReasonInvalid, "a block lasts between 1 second and %s, not %s", maxBlockFor, d)
 	}
-	if err := a.mayBlock(prefix); err != nil {
+	if err := w.mayBlock(prefix); err != nil {
 		return bridge.Receipt{}, err
 	}
-	if a.cfg.DryRun {
-		return dryRun(fmt.Sprintf("would have blocked %s for %s", targetText(prefix), d), nil), nil
+	if w.cfg.DryRun {
+		return verdict.DryRun(fmt.Sprintf("would have blocked %s for %s", targetText(prefix), d)), nil
 	}
-	if err := stopped(ctx, "not begun"); err != nil {
+	if err := verdict.Stopped(ctx, "not begun"); err != nil {
 		return bridge.Receipt{}, err
 	}
-	return a.applyBlock(ctx, prefix, d)
+	return w.applyBlock(ctx, prefix, d)
 }
 
 // mayBlock refuses networks this machine lives by. When they cannot be found out, nothing is blocked.
-func (a *Agent) mayBlock(prefix netip.Prefix) error {
+func (w *Firewall) mayBlock(prefix netip.Prefix) error {
 	if prefix.Addr().IsLinkLocalUnicast() && prefix.Addr().Is6() {
-		return refuse(bridge.ReasonProtectedAddress, "%s is never blocked: link-local addresses belong to a link, and routers answer there", targetText(prefix))
+		return verdict.Refuse(bridge.ReasonProtectedAddress, "%s is never blocked: link-local addresses belong to a link, and routers answer there", targetText(prefix))
 	}
-	for _, n := range a.cfg.NeverBlock {
+	for _, n := range w.cfg.Never {
 		if unmapped(n).Overlaps(prefix) {
-			return refuse(bridge.ReasonProtectedAddress, "%s is never blocked: the settings protect %s", targetText(prefix), n)
+			return verdict.Refuse(bridge.ReasonProtectedAddress, "%s is never blocked: the settings protect %s", targetText(prefix), n)
 		}
 	}
-	for _, addr := range a.cfg.Self.Addresses {
+	for _, addr := range w.cfg.Own {
 		if prefix.Contains(addr.Unmap().WithZone("")) {
-			return refuse(bridge.ReasonProtectedAddress, "%s is never blocked: %s is this machine", targetText(prefix), addr)
+			return verdict.Refuse(bridge.ReasonProtectedAddress, "%s is never blocked: %s is this machine", targetText(prefix), addr)
 		}
 	}
 	live, err := lifelines()
-	if v, ok := errors.AsType[*verdict](err); ok {
+	if v, ok := errors.AsType[*verdict.Error](err); ok {
 		return v
 	}
 	if err != nil {
-		return hopeless("find out which addresses must never be blocked: %w", err)
+		return verdict.Hopeless("find out which addresses must never be blocked: %w", err)
 	}
 	for _, n := range live {
 		if n.prefix.Overlaps(prefix) {
-			return refuse(bridge.ReasonProtectedAddress, "%s is never blocked: %s %s", targetText(prefix), n.prefix.Addr(), n.why)
+			return verdict.Refuse(bridge.ReasonProtectedAddress, "%s is never blocked: %s %s", targetText(prefix), n.prefix.Addr(), n.why)
 		}
 	}
 	return nil
