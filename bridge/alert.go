@@ -54,6 +54,8 @@ type Process struct {
 	CommandLine string
 	// ParentName and ParentPath name the image of the parent.
 	ParentName, ParentPath string
+	// Tree, in the subject of an order, asks for the descendants of what is ended as well. Only the local agent can do that.
+	Tree bool
 }
 
 // File is what is known of one file of an alert.

@@ -53,7 +53,7 @@ func (o Order) Digest() (string, error) {
 	var n [8]byte
 	for _, f := range []string{
 		o.ID, string(o.Task.Kind()), string(params), o.Host, strconv.Itoa(o.Subject.PID), strconv.FormatUint(o.Subject.Start, 10),
-		o.Subject.Path, o.For.String(),
+		o.Subject.Path, o.For.String(), strconv.FormatBool(o.Subject.Tree),
 	} {
 		binary.BigEndian.PutUint64(n[:], uint64(len(f)))
 		h.Write(n[:])

@@ -109,7 +109,7 @@ type Order struct {
 	Actor string
 	// Host is the endpoint as the alert or the user named it.
 	Host string
-	// Subject is the process the order is about, when it was named by pid.
+	// Subject is the process the order is about, when it was named by pid; its Tree also holds without one.
 	Subject Process
 	Task    Task
 	Mode    Mode

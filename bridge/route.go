@@ -36,7 +36,9 @@ func (r Router) Choose(o Order) (string, Verdict) {
 		return ExecutorLocal, ok
 	}
 	switch {
-	case o.Via == ViaLocal || !o.Task.Kind().KSC():
+	case o.Subject.Tree && (o.Via == ViaKSC || r.Local == nil || !own):
+		return "", Verdict{StateRefused, ReasonUnsupported, "a process and its descendants are ended by the local agent only, on its own machine: leave tree out, or enable local.enabled there"}
+	case o.Via == ViaLocal || !o.Task.Kind().KSC() || o.Subject.Tree:
 		if r.Local == nil {
 			return "", Verdict{StateRefused, ReasonNoExecutor, "the local agent is not enabled (local.enabled)"}
 		}

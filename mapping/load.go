@@ -29,6 +29,7 @@ const (
 	keyTask    = "task"
 	keyParams  = "params"
 	keySubject = "subject"
+	keyTree    = "tree"
 	keyHost    = "host"
 
 	maxRules    = 2000
@@ -39,7 +40,7 @@ const (
 var (
 	fileKeys   = []string{keyRules}
 	ruleKeys   = []string{keyName, keyMode, keyMatch, keyDo, keyAfter, keyDedupe, keyWhen, keyTests}
-	stepKeys   = []string{keyTask, keyParams, keySubject, keyFor, keyHost}
+	stepKeys   = []string{keyTask, keyParams, keySubject, keyTree, keyFor, keyHost}
 	dedupeKeys = []string{keyBy, keyFor}
 	afterKeys  = []string{keyCount, keyWithin, keyBy}
 )

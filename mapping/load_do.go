@@ -61,6 +61,9 @@ func (l *loader) step(n ast.Node) *step {
 	if v := given[keySubject]; v != nil {
 		l.subject(v, s)
 	}
+	if v := given[keyTree]; v != nil {
+		l.tree(v, s)
+	}
 	if v := given[keyHost]; v != nil {
 		l.host(v, s)
 	}
@@ -84,6 +87,18 @@ func (l *loader) subject(n ast.Node, s *step) {
 		l.fail(n, "subject is for terminateProcess, not for %s", s.kind)
 	default:
 		s.subject = true
+	}
+}
+
+func (l *loader) tree(n ast.Node, s *step) {
+	yes, ok := n.(*ast.BoolNode)
+	switch {
+	case !ok:
+		l.fail(n, "tree must be true or false without quotes")
+	case s.kind != bridge.KindTerminateProcess:
+		l.fail(n, "tree is for terminateProcess, not for %s", s.kind)
+	default:
+		s.tree = yes.Value
 	}
 }
 

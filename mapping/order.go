@@ -65,6 +65,7 @@ func (s *step) fill(o *bridge.Order, v *view, src *source) (bridge.Reason, error
 		}
 		o.Subject = v.alert.Process
 	}
+	o.Subject.Tree = s.tree
 	task, err := s.task(v)
 	if err != nil {
 		return bridge.ReasonInvalid, err
@@ -152,6 +153,9 @@ func (r *rule) identify(o *bridge.Order, v *view) (bridge.Reason, error) {
 	if o.Subject.PID > 0 {
 		subject = fmt.Sprintf(" pid=%d start=%d", o.Subject.PID, o.Subject.Start)
 	}
+	if o.Subject.Tree {
+		subject += " tree"
+	}
 	// A checked host holds no space, so host and subject cannot be mistaken for another host.
 	if o.ID, err = bridge.NewOrderID(o.Source, o.AlertID, o.Rule, o.Task, o.Host+subject); err != nil {
 		return bridge.ReasonInvalid, err
@@ -159,7 +163,7 @@ func (r *rule) identify(o *bridge.Order, v *view) (bridge.Reason, error) {
 	if r.window == 0 {
 		return bridge.ReasonNone, nil
 	}
-	if subject != "" && o.Subject.Start == 0 {
+	if o.Subject.PID > 0 && o.Subject.Start == 0 {
 		// A pid without a start time may belong to another process by the next alert.
 		subject += " alert=" + o.AlertID
 	}

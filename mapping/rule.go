@@ -52,6 +52,8 @@ type step struct {
 	params param
 	// subject says that the order is about the alert's process itself.
 	subject bool
+	// tree says that the descendants are ended as well.
+	tree bool
 	// host is where the order goes when it is not the alert's host; nil = the alert's.
 	host param
 	// period is what `for` says; without it the lease of the Config for isolateHost, else 0 = the executor's default.

@@ -56,6 +56,7 @@ type process struct {
 	CommandLine text      `json:"command_line,omitempty"`
 	ParentName  text      `json:"parent_name,omitempty"`
 	ParentPath  text      `json:"parent_path,omitempty"`
+	Tree        bool      `json:"tree,omitempty"`
 }
 
 // intent is bridge.Intent on the wire.
@@ -87,6 +88,7 @@ func encodeOrder(o bridge.Order) (order, error) {
 		w.Subject = &process{
 			PID: p.PID, Start: p.Start, Started: utc(p.Started), Name: text(p.Name), Path: text(p.Path), MD5: text(p.MD5),
 			SHA256: text(p.SHA256), CommandLine: text(p.CommandLine), ParentName: text(p.ParentName), ParentPath: text(p.ParentPath),
+			Tree: p.Tree,
 		}
 	}
 	if in := o.Intent; in.Target != "" || len(in.Names) > 0 || !in.Second.IsZero() || in.Body != "" {
@@ -119,7 +121,7 @@ func (w order) decode() (bridge.Order, error) {
 		o.Subject = bridge.Process{
 			PID: p.PID, Start: p.Start, Started: utc(p.Started), Name: string(p.Name), Path: string(p.Path), MD5: string(p.MD5),
 			SHA256: string(p.SHA256), CommandLine: string(p.CommandLine), ParentName: string(p.ParentName),
-			ParentPath: string(p.ParentPath),
+			ParentPath: string(p.ParentPath), Tree: p.Tree,
 		}
 	}
 	if in := w.Intent; in != nil {

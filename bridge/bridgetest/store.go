@@ -159,7 +159,7 @@ func storeKeepsAllFields(t *testing.T, s bridge.Store) {
 		ID: "o000000000000000000000001", AlertID: "a1", Source: "bus", Rule: "rule", At: "rules.d/a.yaml:7", Actor: "cli:admin", Host: "ws01",
 		Subject: bridge.Process{
 			PID: 4242, Start: 1 << 63, Started: at.Truncate(time.Second), Name: "a.exe", Path: `C:\a.exe`, MD5: "d0", SHA256: "e1",
-			CommandLine: `a.exe "x" & y`, ParentName: "w.exe", ParentPath: `C:\w.exe`,
+			CommandLine: `a.exe "x" & y`, ParentName: "w.exe", ParentPath: `C:\w.exe`, Tree: true,
 		},
 		Task: bridge.OnDemandScan{Objects: []bridge.ScanObject{{Enabled: true, Path: `C:\Users`, Recursive: true, Type: bridge.ScanFolder}}},
 		Mode: bridge.ModeEnforce, Via: bridge.ViaKSC, For: 4 * time.Hour, Dedupe: "host=ws01", Window: time.Hour,

@@ -160,6 +160,7 @@ type subjectJSON struct {
 	CommandLine string    `json:"command_line,omitempty"`
 	ParentName  string    `json:"parent_name,omitempty"`
 	ParentPath  string    `json:"parent_path,omitempty"`
+	Tree        bool      `json:"tree,omitempty"`
 }
 
 // insertArgs returns the values in the order of insertOrder.

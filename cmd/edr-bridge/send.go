@@ -32,6 +32,8 @@ type sendRequest struct {
 	period  time.Duration
 	// permanent is an isolation without an end of its own.
 	permanent bool
+	// tree is terminateProcess with all descendants.
+	tree bool
 	reason    string
 	ref       string
 	dryRun    bool
@@ -73,6 +75,7 @@ Tasks: ` + strings.Join(kindNames(), " ") + `
 	f.StringArrayVar(&req.hosts, "targetHost", nil, "same as --host")
 	f.StringArrayVar(&req.params, "param", nil, "a parameter of the task as name=value; repeat it")
 	f.IntVar(&req.pid, "pid", 0, "terminateProcess on this machine: the process, resolved to start time and image before anything happens")
+	f.BoolVar(&req.tree, "tree", false, "terminateProcess on this machine: its descendants as well")
 	f.BoolVar(&req.on, "on", false, "isolateHost: same as --action 1")
 	f.BoolVar(&req.off, "off", false, "isolateHost: same as --action 0")
 	f.StringVar(&req.via, "via", "auto", "executor: ksc, local or auto")
@@ -114,6 +117,9 @@ func (a *app) send(ctx context.Context, cmd *cobra.Command, req *sendRequest) er
 	task, err := req.build(cmd)
 	if err != nil {
 		return err
+	}
+	if req.tree && task.Kind() != bridge.KindTerminateProcess {
+		return usagef("--tree belongs to terminateProcess")
 	}
 	given := cmd.Flags().Lookup("for")
 	if err := req.checkPeriod(task, given != nil && given.Changed); err != nil {
@@ -320,7 +326,7 @@ func (r *sendRequest) orders(w *wiring, task bridge.Task) ([]bridge.Order, error
 	for _, host := range hosts {
 		o := bridge.Order{
 			Host: host, Task: task, Mode: bridge.ModeEnforce, Via: via, For: r.period, Actor: r.actor(),
-			Subject: bridge.Process{PID: r.pid},
+			Subject: bridge.Process{PID: r.pid, Tree: r.tree},
 		}
 		nonce := r.ref
 		if nonce == "" {

@@ -30,6 +30,7 @@ type orderView struct {
 	Target   string          `json:"target,omitempty"`
 	PID      int             `json:"pid,omitempty"`
 	Image    string          `json:"image,omitempty"`
+	Tree     bool            `json:"tree,omitempty"`
 	For      string          `json:"for,omitempty"`
 	Rule     string          `json:"rule,omitempty"`
 	At       string          `json:"at,omitempty"`
@@ -51,7 +52,7 @@ func viewOrder(o bridge.Order) (orderView, error) {
 		Executor: o.Executor, Ref: o.Ref, Target: o.Intent.Target, PID: o.Subject.PID, Rule: o.Rule, At: o.At,
 		Source: o.Source, Alert: o.AlertID, Actor: o.Actor, Created: stamp(o.Created), Updated: stamp(o.Updated),
 		NotAfter: stamp(o.NotAfter), Due: stamp(o.Due), Attempts: o.Attempts, Approver: o.Approval.By, Approval: o.Approval.Why,
-		Image: o.Subject.Path, For: period(o.For),
+		Image: o.Subject.Path, Tree: o.Subject.Tree, For: period(o.For),
 	}
 	if o.Task != nil {
 		params, err := bridge.EncodeParams(o.Task)
@@ -92,6 +93,13 @@ func pidText(pid int) string {
 		return ""
 	}
 	return strconv.Itoa(pid)
+}
+
+func treeText(tree bool) string {
+	if tree {
+		return "as well"
+	}
+	return ""
 }
 
 // stamp writes a time for people and machines: RFC 3339 with zone, empty for none.
@@ -248,6 +256,7 @@ func writeOrder(w io.Writer, v orderView, audit []auditView) error {
 		{"target", v.Target},
 		{"pid", pidText(v.PID)},
 		{"image", v.Image},
+		{"descendants", treeText(v.Tree)},
 		{"for", v.For},
 		{"executor", v.Executor},
 		{"ref", v.Ref},

@@ -202,7 +202,7 @@ func retryOf(o bridge.Order, reason string, yes bool, now time.Time) (bridge.Ord
 		return o, fail(exitRefused, "order.pid", errors.New("a pid is not good for a second time: the process may be another one"), "edr-bridge send --task terminateProcess --pid …")
 	}
 	again := bridge.Order{
-		Host: o.Host, Task: o.Task, Mode: bridge.ModeEnforce, Via: o.Via, For: o.For, Actor: actor() + " (" + reason + "; again " + o.ID + ")",
+		Host: o.Host, Task: o.Task, Subject: bridge.Process{Tree: o.Subject.Tree}, Mode: bridge.ModeEnforce, Via: o.Via, For: o.For, Actor: actor() + " (" + reason + "; again " + o.ID + ")",
 	}
 	if again.Via == "" {
 		again.Via = bridge.ViaAuto
