@@ -15,8 +15,9 @@ type KeeperConfig struct {
 	Pipe    *Pipeline
 	// Hold is the switch the guards look at.
 	Hold *HoldSwitch
-	// Follower tells how accepted orders go on; nil = nobody can. FollowEvery is how often it is asked; zero = 5 s.
-	Follower    Follower
+	// Followers tell how accepted orders go on, by the name of the executor; orders of others stand until their deadline. FollowEvery is
+	// how often they are asked; zero = 5 s.
+	Followers   map[string]Follower
 	FollowEvery time.Duration
 	// Tick is how often the keeper looks for what is due; zero = 1 s. Poll is how often it looks whether another process changed
 	// the store; zero = 250 ms.
@@ -28,7 +29,7 @@ type KeeperConfig struct {
 }
 
 // Keeper does for a running bridge what no alert asks for: it releases hosts whose leases lapse, ends orders that are past their
-// deadline, queues what waited for a resume or for room at KSC, follows what KSC accepted, and takes up what other
+// deadline, queues what waited for a resume or for room at KSC, follows what executors accepted, and takes up what other
 // processes left in the store.
 type Keeper struct {
 	cfg KeeperConfig

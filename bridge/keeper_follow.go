@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// chase follows what KSC accepted.
+// chase follows what executors accepted.
 func (k *Keeper) chase(ctx context.Context) {
-	if k.cfg.Follower == nil {
+	if len(k.cfg.Followers) == 0 {
 		return
 	}
 	every := time.NewTicker(k.cfg.FollowEvery)
@@ -29,7 +29,7 @@ const followPage = 200
 
 // follow asks what became of the next accepted orders, oldest first and from the beginning again after the last.
 func (k *Keeper) follow(ctx context.Context) {
-	if k.cfg.Follower == nil {
+	if len(k.cfg.Followers) == 0 {
 		return
 	}
 	began := k.followed
@@ -52,16 +52,22 @@ func (k *Keeper) follow(ctx context.Context) {
 	}
 }
 
+// followThese asks each executor about its orders. One that cannot be asked does not keep the others from being asked.
 func (k *Keeper) followThese(ctx context.Context, orders []Order) {
-	orders = slices.DeleteFunc(orders, func(o Order) bool { return o.Executor != ExecutorKSC })
-	if len(orders) == 0 {
-		return
+	for name, follower := range k.cfg.Followers {
+		its := slices.DeleteFunc(slices.Clone(orders), func(o Order) bool { return o.Executor != name })
+		if len(its) > 0 {
+			k.followAt(ctx, follower, its)
+		}
 	}
+}
+
+func (k *Keeper) followAt(ctx context.Context, follower Follower, orders []Order) {
 	byID := make(map[string]Order, len(orders))
 	for _, o := range orders {
 		byID[o.ID] = o
 	}
-	progress, err := k.cfg.Follower.Follow(ctx, orders)
+	progress, err := follower.Follow(ctx, orders)
 	if err != nil {
 		k.warn(ctx, "accepted orders cannot be followed", err)
 	}

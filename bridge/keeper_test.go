@@ -32,7 +32,14 @@ func (s *scout) Follow(_ context.Context, orders []bridge.Order) ([]bridge.Progr
 }
 
 // keep is what a keeper of a test does by itself.
-func keep(f bridge.Follower) *bridge.KeeperConfig { return &bridge.KeeperConfig{Follower: f} }
+func atKSC(f bridge.Follower) map[string]bridge.Follower {
+	if f == nil {
+		return nil
+	}
+	return map[string]bridge.Follower{bridge.ExecutorKSC: f}
+}
+
+func keep(f bridge.Follower) *bridge.KeeperConfig { return &bridge.KeeperConfig{Followers: atKSC(f)} }
 
 // stored is an order as an earlier process left it.
 func stored(o bridge.Order, s bridge.State) bridge.Order {
@@ -473,6 +480,33 @@ func TestKeeperFollowsWhatKSCAccepted(t *testing.T) {
 	})
 }
 
+func TestEachExecutorIsAskedAboutItsOwnOrders(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		broken := &scout{answer: func([]bridge.Order) ([]bridge.Progress, error) { return nil, execErr(bridge.Unreachable) }}
+		eyes := &scout{answer: func([]bridge.Order) ([]bridge.Progress, error) {
+			return []bridge.Progress{{OrderID: "here", State: bridge.StateDone, Detail: "exit code 0"}}, nil
+		}}
+		h := openHouse(t, houseConfig{
+			keeper: &bridge.KeeperConfig{Followers: map[string]bridge.Follower{bridge.ExecutorKSC: broken, bridge.ExecutorLocal: eyes}},
+			seed: func(c *cabinet) {
+				c.seed(t, stored(kill("o", "WS-1"), bridge.StateAccepted))
+				local := stored(kill("here", "here"), bridge.StateAccepted)
+				local.Executor = bridge.ExecutorLocal
+				c.seed(t, local)
+			},
+		})
+		time.Sleep(30 * time.Second)
+		h.wantState(t, "o", bridge.StateAccepted)
+		h.wantState(t, "here", bridge.StateDone)
+		for _, ids := range eyes.asked {
+			if fmt.Sprint(ids) != "[here]" {
+				t.Errorf("the local one was asked about %v", ids)
+			}
+		}
+	})
+}
+
 func TestFollowerThatAnswersNonsenseDoesNoHarm(t *testing.T) {
 	t.Parallel()
 	for name, progress := range map[string][]bridge.Progress{
@@ -492,7 +526,7 @@ func TestFollowerThatAnswersNonsenseDoesNoHarm(t *testing.T) {
 					c.seed(t, stored(kill("o", "WS-1"), bridge.StateAccepted))
 					c.seed(t, stored(kill("other", "WS-1"), bridge.StateSending))
 				}})
-				h.keepAlone(t, bridge.KeeperConfig{Follower: eyes})
+				h.keepAlone(t, bridge.KeeperConfig{Followers: atKSC(eyes)})
 				time.Sleep(time.Minute)
 				synctest.Wait()
 				if got := h.path("o") + h.path("other"); got != "[accepted][sending]" {
@@ -573,7 +607,7 @@ func TestKeeperEndsWithItsContext(t *testing.T) {
 		block := make(chan struct{})
 		eyes := &scout{answer: func([]bridge.Order) ([]bridge.Progress, error) { <-block; return nil, nil }}
 		h := openHouse(t, houseConfig{sleeping: true, seed: func(c *cabinet) { c.seed(t, stored(kill("o", "WS-1"), bridge.StateAccepted)) }})
-		k, err := bridge.NewKeeper(bridge.KeeperConfig{Cabinet: h.cabinet, Pipe: h.pipe, Hold: h.hold, Follower: eyes})
+		k, err := bridge.NewKeeper(bridge.KeeperConfig{Cabinet: h.cabinet, Pipe: h.pipe, Hold: h.hold, Followers: atKSC(eyes)})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -51,7 +51,7 @@ func (r *pipelineRun) perform(it *laneItem) Order {
 		next = phaseLook
 		if fresh {
 			a.judged, next = true, phaseSend
-		} else if _, can := r.cfg.Router.executor(o.Executor).(Reconciler); !can && Repeatable(o.Task.Kind()) {
+		} else if _, can := r.cfg.Router.executor(o.Executor).(Reconciler); !can && r.cfg.Router.repeats(o) {
 			a.doubtful, next = true, phaseSend
 		}
 	}

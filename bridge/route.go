@@ -80,6 +80,15 @@ func (r Router) executor(name string) Executor {
 	return r.Local
 }
 
+// repeats reports whether an order that a process which died may have carried out can simply be carried out again.
+func (r Router) repeats(o Order) bool {
+	if Repeatable(o.Task.Kind()) {
+		return true
+	}
+	again, ok := r.executor(o.Executor).(Repeater)
+	return ok && again.Repeats(o.Task.Kind())
+}
+
 // Identify replaces a pid by the process behind it: start time and image for the local executor, and for KSC
 // path and digests in the task as well, because a pid alone never leaves this machine.
 func (r Router) Identify(ctx context.Context, o Order) (Order, Verdict) {

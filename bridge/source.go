@@ -41,6 +41,12 @@ type Reconciler interface {
 	Reconcile(ctx context.Context, o Order) (r Receipt, found bool, err error)
 }
 
+// Repeater is an Executor that remembers its orders: carrying one of these kinds out a second time under the same id changes nothing and answers
+// what became of it the first time. Kinds it does not name go by Repeatable.
+type Repeater interface {
+	Repeats(k Kind) bool
+}
+
 // Follower is an Executor that can tell how orders it accepted go on.
 type Follower interface {
 	// Follow looks once, without any effect, for what became of accepted or running orders and answers for each order it

@@ -100,6 +100,29 @@ type blind struct{ *site }
 func (b blind) Intend()    {}
 func (b blind) Reconcile() {}
 
+// rememberer is a blind executor that remembers its orders.
+type rememberer struct{ blind }
+
+func (rememberer) Repeats(bridge.Kind) bool { return true }
+
+func TestF27OrderOfADeadProcessIsGivenAgainToWhoRemembersIt(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		local := newSite()
+		o := isolate("o", "WS-1")
+		o.Task = bridge.StartProcess{ExecutablePath: "/opt/lab/x"}
+		o.State, o.Executor = bridge.StateSending, bridge.ExecutorLocal
+		h := openHouse(t, houseConfig{
+			router: bridge.Router{Local: rememberer{blind{local}}}, resume: pages(o), seed: func(c *cabinet) { c.seed(t, o) },
+		})
+		time.Sleep(time.Minute)
+		h.wantState(t, "o", bridge.StateAccepted)
+		if got := local.asked(); got != "[o]" {
+			t.Errorf("sent %s, want it once", got)
+		}
+	})
+}
+
 func TestF27RepeatableOrderOfADeadProcessIsRepeatedOrUnknownNeverCalledUndone(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {

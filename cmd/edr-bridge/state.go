@@ -125,7 +125,7 @@ func (w *wiring) openKeeper(st *store.Store, pipe *bridge.Pipeline) (*bridge.Kee
 		return nil, err
 	}
 	if server != nil {
-		cfg.Follower = server
+		cfg.Followers = map[string]bridge.Follower{bridge.ExecutorKSC: server}
 		for _, k := range w.set.Servers() {
 			if cfg.FollowEvery == 0 || k.Tasks.FollowEvery < cfg.FollowEvery {
 				cfg.FollowEvery = k.Tasks.FollowEvery

@@ -1,0 +1,350 @@
+package jobs
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/edr-bridge/edr-bridge/bridge"
+	"github.com/edr-bridge/edr-bridge/localagent/files"
+	"github.com/edr-bridge/edr-bridge/localagent/verdict"
+)
+
+const (
+	defaultAtOnce = 2
+	// defaultKeep is how long ended jobs are remembered: longer than any order can still be looked for.
+	defaultKeep = 30 * 24 * time.Hour
+	// maxQueued bounds the jobs that wait for their turn.
+	maxQueued = 64
+	// tellEvery is how often progress is written down; Follow answers from memory.
+	tellEvery = 10 * time.Second
+)
+
+// ErrUnknown is returned for a job nobody has begun, or whose record was removed when its time was over.
+var ErrUnknown = errors.New("no job of this order is known")
+
+// errInterrupted is the cause of the end of jobs that a stop of the agent cut short.
+var errInterrupted = errors.New("the agent was stopped")
+
+// errCancelled is the cause of the end of jobs a person took back.
+var errCancelled = errors.New("cancelled")
+
+// Work does the job. It returns what became of it in words and what it found (marshalled to JSON; nil = nothing), or an error:
+// then the job has failed. It may tell how far it is as often as it likes. It ends soon after ctx does.
+type Work func(ctx context.Context, tell func(detail string)) (detail string, result any, err error)
+
+// Config says where records are kept and how much goes on at once.
+type Config struct {
+	// Dir is the directory of the records, made when it is missing (0700). Required.
+	Dir string
+	// AtOnce is how many jobs run at the same time, 1 to 16; the others wait. Zero = 2.
+	AtOnce int
+	// Keep is how long ended jobs are remembered; zero = 30 days.
+	Keep time.Duration
+	// Logger hears of jobs that fail; nil discards.
+	Logger *slog.Logger
+	// Now is the clock; nil = time.Now.
+	Now func() time.Time
+}
+
+// Jobs carries out jobs, each once. It is safe for many goroutines, and several processes may share its directory.
+type Jobs struct {
+	cfg  Config
+	turn chan struct{}
+
+	// mu guards live and closed.
+	mu     sync.Mutex
+	live   map[string]*job
+	closed bool
+	wg     sync.WaitGroup
+}
+
+// job is one that runs in this process.
+type job struct {
+	// mu guards record.
+	mu     sync.Mutex
+	record Record
+	cancel context.CancelCauseFunc
+	ended  chan struct{}
+}
+
+// New checks cfg; it opens nothing.
+func New(cfg Config) (*Jobs, error) {
+	if cfg.Dir == "" {
+		return nil, errors.New("jobs: a directory is required")
+	}
+	if cfg.AtOnce < 0 || cfg.AtOnce > 16 {
+		return nil, fmt.Errorf("jobs: %d at once is not between 1 and 16", cfg.AtOnce)
+	}
+	cfg.AtOnce, cfg.Keep = cmp.Or(cfg.AtOnce, defaultAtOnce), cmp.Or(cfg.Keep, defaultKeep)
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	return &Jobs{cfg: cfg, turn: make(chan struct{}, cfg.AtOnce), live: make(map[string]*job)}, nil
+}
+
+// Begin begins the job of an order and returns its record, StateRunning; fresh is true. When the order has one already, in this process
+// or before, nothing is begun and its record is returned. The record is durable before the work begins. Errors are *verdict.Error.
+func (j *Jobs) Begin(ctx context.Context, id string, kind bridge.Kind, work Work) (r Record, fresh bool, err error) {
+	if err := checkID(id); err != nil {
+		return Record{}, false, verdict.Refuse(bridge.ReasonInvalid, "%w", err)
+	}
+	if err := verdict.Stopped(ctx, "not begun"); err != nil {
+		return Record{}, false, err
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.closed {
+		return Record{}, false, verdict.Untouched("not begun: %w", errInterrupted)
+	}
+	if old, ok := j.live[id]; ok {
+		return old.now(), false, nil
+	}
+	if err := os.MkdirAll(j.cfg.Dir, 0o700); err != nil {
+		return Record{}, false, verdict.Hopeless("folder of jobs: %w", err)
+	}
+	lock, err := files.LockFile(j.file(id) + lockSuffix)
+	if errors.Is(err, files.ErrLocked) {
+		r, err := j.read(id)
+		if err != nil {
+			return Record{}, false, verdict.Untouched("another process begins it: %w", err)
+		}
+		return r, false, nil
+	}
+	if err != nil {
+		return Record{}, false, verdict.Hopeless("lock of the job: %w", err)
+	}
+	r, err = j.read(id)
+	switch {
+	case err == nil:
+		defer lock.Release()
+		return j.interrupted(r), false, nil
+	case !errors.Is(err, fs.ErrNotExist):
+		lock.Release()
+		return Record{}, false, verdict.Undecided("%w", err)
+	}
+	if len(j.live) >= maxQueued {
+		lock.Release()
+		return Record{}, false, verdict.Untouched("%d jobs wait already", len(j.live))
+	}
+	r = Record{ID: id, Kind: kind, State: bridge.StateRunning, Detail: "waits for its turn", Begun: j.cfg.Now().UTC()}
+	if err := j.write(r); err != nil {
+		lock.Release()
+		return Record{}, false, verdict.Hopeless("record of the job: %w", err)
+	}
+	// The job outlives the order's place in the pipeline; Close and Cancel end it.
+	own, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	live := &job{record: r, cancel: cancel, ended: make(chan struct{})}
+	j.live[id] = live
+	j.wg.Go(func() {
+		defer cancel(nil)
+		j.carryOut(own, live, lock, work)
+	})
+	return r, true, nil
+}
+
+// carryOut runs the work when it is its turn and writes down what became of it.
+func (j *Jobs) carryOut(ctx context.Context, live *job, lock *files.Locked, work Work) {
+	defer lock.Release()
+	var (
+		detail string
+		result any
+		err    error
+	)
+	select {
+	case j.turn <- struct{}{}:
+		detail, result, err = j.run(ctx, live, work)
+		<-j.turn
+	case <-ctx.Done():
+		err = context.Cause(ctx)
+	}
+	live.mu.Lock()
+	r := &live.record
+	r.State, r.Detail, r.Ended = bridge.StateDone, detail, j.cfg.Now().UTC()
+	if err != nil {
+		r.State, r.Detail = bridge.StateFailed, err.Error()
+	}
+	if result != nil {
+		b, merr := json.Marshal(result)
+		if merr != nil {
+			j.cfg.Logger.Error("result of a job cannot be kept", "order", r.ID, "err", merr)
+		}
+		r.Result = b
+	}
+	ended := *r
+	live.mu.Unlock()
+	if werr := j.write(ended); werr != nil {
+		j.cfg.Logger.Error("end of a job was not written down", "order", ended.ID, "err", werr)
+	}
+	if err != nil {
+		j.cfg.Logger.Warn("job failed", "order", ended.ID, "task", string(ended.Kind), "err", err)
+	}
+	j.mu.Lock()
+	delete(j.live, ended.ID)
+	j.mu.Unlock()
+	close(live.ended)
+}
+
+// run does the work; a panic of it is a failure of the job and of nothing else.
+func (j *Jobs) run(ctx context.Context, live *job, work Work) (detail string, result any, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = fmt.Errorf("the work broke off: %v", v)
+		}
+	}()
+	var told time.Time
+	return work(ctx, func(text string) {
+		live.mu.Lock()
+		live.record.Detail = text
+		r := live.record
+		live.mu.Unlock()
+		if now := j.cfg.Now(); now.Sub(told) >= tellEvery {
+			told = now
+			if err := j.write(r); err != nil {
+				j.cfg.Logger.Warn("progress of a job was not written down", "order", r.ID, "err", err)
+			}
+		}
+	})
+}
+
+// interrupted ends a record that says running although nobody runs it: the process that did was stopped.
+func (j *Jobs) interrupted(r Record) Record {
+	if r.State != bridge.StateRunning {
+		return r
+	}
+	r.State, r.Ended = bridge.StateFailed, j.cfg.Now().UTC()
+	r.Detail = "broken off when the agent ended: send it again (" + r.Detail + ")"
+	if err := j.write(r); err != nil {
+		j.cfg.Logger.Warn("end of a job was not written down", "order", r.ID, "err", err)
+	}
+	return r
+}
+
+func (b *job) now() Record {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.record
+}
+
+// Of returns the record of an order's job. A job that runs in another process shows the progress that was written down last; one that
+// nobody runs any more has failed. The error wraps ErrUnknown when there is none.
+func (j *Jobs) Of(id string) (Record, error) {
+	if err := checkID(id); err != nil {
+		return Record{}, fmt.Errorf("%w: %w", ErrUnknown, err)
+	}
+	j.mu.Lock()
+	live := j.live[id]
+	j.mu.Unlock()
+	if live != nil {
+		return live.now(), nil
+	}
+	r, err := j.read(id)
+	if errors.Is(err, fs.ErrNotExist) {
+		return Record{}, ErrUnknown
+	}
+	if err != nil || r.State != bridge.StateRunning {
+		return r, err
+	}
+	lock, err := files.LockFile(j.file(id) + lockSuffix)
+	if errors.Is(err, files.ErrLocked) {
+		return r, nil
+	}
+	if err != nil {
+		return r, err
+	}
+	defer lock.Release()
+	if r, err = j.read(id); err != nil { // it may have ended between the two looks
+		return r, err
+	}
+	return j.interrupted(r), nil
+}
+
+// Wait blocks until the job has ended and returns its record, or until ctx ends.
+func (j *Jobs) Wait(ctx context.Context, id string) (Record, error) {
+	j.mu.Lock()
+	live := j.live[id]
+	j.mu.Unlock()
+	if live == nil {
+		return j.Of(id)
+	}
+	select {
+	case <-live.ended:
+		return live.now(), nil
+	case <-ctx.Done():
+		return live.now(), context.Cause(ctx)
+	}
+}
+
+// Cancel ends a job that runs in this process; it fails as cancelled. It does not wait. The error wraps ErrUnknown when none runs here.
+func (j *Jobs) Cancel(id string) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	live := j.live[id]
+	if live == nil {
+		return ErrUnknown
+	}
+	live.cancel(errCancelled)
+	return nil
+}
+
+// List returns all records, the latest first. Records that cannot be read are errors beside them.
+func (j *Jobs) List() ([]Record, error) {
+	ids, err := j.ids()
+	errs := []error{err}
+	records := make([]Record, 0, len(ids))
+	for _, id := range ids {
+		r, err := j.Of(id)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		records = append(records, r)
+	}
+	slices.SortFunc(records, func(a, b Record) int { return b.Begun.Compare(a.Begun) })
+	return records, errors.Join(errs...)
+}
+
+// Prune forgets jobs that ended longer ago than Keep and returns how many.
+func (j *Jobs) Prune() (int, error) {
+	ids, err := j.ids()
+	if err != nil {
+		return 0, err
+	}
+	gone := 0
+	var errs []error
+	for _, id := range ids {
+		r, err := j.Of(id)
+		if err != nil || r.Ended.IsZero() || j.cfg.Now().Sub(r.Ended) < j.cfg.Keep {
+			continue
+		}
+		if err := errors.Join(os.Remove(j.file(id)), os.Remove(j.file(id)+lockSuffix)); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		gone++
+	}
+	return gone, errors.Join(errs...)
+}
+
+// Close ends all jobs of this process as broken off and waits for them. No job begins after it.
+func (j *Jobs) Close() error {
+	j.mu.Lock()
+	j.closed = true
+	for _, live := range j.live {
+		live.cancel(errInterrupted)
+	}
+	j.mu.Unlock()
+	j.wg.Wait()
+	return nil
+}
