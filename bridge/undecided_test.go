@@ -110,7 +110,7 @@ func TestF27OrderOfADeadProcessIsGivenAgainToWhoRemembersIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		local := newSite()
 		o := isolate("o", "WS-1")
-		o.Task = bridge.StartProcess{ExecutablePath: "/opt/lab/x"}
+		o.Task, o.Actor, o.Rule = bridge.StartProcess{ExecutablePath: "/opt/lab/x"}, "cli:root", ""
 		o.State, o.Executor = bridge.StateSending, bridge.ExecutorLocal
 		h := openHouse(t, houseConfig{
 			router: bridge.Router{Local: rememberer{blind{local}}}, resume: pages(o), seed: func(c *cabinet) { c.seed(t, o) },
