@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/edr-bridge/edr-bridge/bridge"
+	"github.com/edr-bridge/edr-bridge/peersocket"
 )
 
 const (
@@ -107,8 +108,8 @@ func NewScript(cfg ScriptConfig) (*Script, error) {
 			errs = append(errs, fmt.Errorf("%s: %q is not absolute", key, path))
 		}
 	}
-	if len(cfg.Socket) > scriptMaxSocketPath {
-		errs = append(errs, fmt.Errorf("socket: the path has %d bytes, allowed are %d", len(cfg.Socket), scriptMaxSocketPath))
+	if len(cfg.Socket) > peersocket.MaxPath {
+		errs = append(errs, fmt.Errorf("socket: the path has %d bytes, allowed are %d", len(cfg.Socket), peersocket.MaxPath))
 	}
 	if cfg.Logger == nil {
 		errs = append(errs, errors.New("logger: required"))

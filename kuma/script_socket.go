@@ -13,6 +13,7 @@ import (
 
 	"github.com/edr-bridge/edr-bridge/bridge"
 	"github.com/edr-bridge/edr-bridge/kuma/callout"
+	"github.com/edr-bridge/edr-bridge/peersocket"
 )
 
 const (
@@ -26,7 +27,7 @@ const (
 
 // serveSocket answers on the socket until ctx ends.
 func (s *Script) serveSocket(ctx context.Context, stands func()) error {
-	listener, err := scriptListen(ctx, s.cfg.Socket, s.cfg.Group)
+	listener, err := peersocket.Listen(ctx, s.cfg.Socket, s.cfg.Group, nil)
 	if err != nil {
 		return err
 	}

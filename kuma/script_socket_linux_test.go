@@ -17,6 +17,7 @@ import (
 
 	"github.com/edr-bridge/edr-bridge/bridge"
 	"github.com/edr-bridge/edr-bridge/kuma/callout"
+	"github.com/edr-bridge/edr-bridge/peersocket"
 )
 
 func TestTheSocketAnswersHowTheOrderStands(t *testing.T) {
@@ -155,7 +156,7 @@ func TestTheSocketIsTheGroupsAndStopsWithItsSource(t *testing.T) {
 	if err != nil || info.Mode() != os.ModeSocket|0o660 {
 		t.Fatalf("mode %s: %v", info.Mode(), err)
 	}
-	if _, err := scriptListen(t.Context(), socket, ""); !errors.Is(err, ErrSocketInUse) {
+	if _, err := peersocket.Listen(t.Context(), socket, "", nil); !errors.Is(err, peersocket.ErrInUse) {
 		t.Errorf("a second bridge: %v", err)
 	}
 	// A call nobody takes is answered when the source ends.
@@ -184,7 +185,7 @@ func TestTheSocketIsTheGroupsAndStopsWithItsSource(t *testing.T) {
 	if err := os.WriteFile(socket, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := scriptListen(t.Context(), socket, ""); err == nil {
+	if _, err := peersocket.Listen(t.Context(), socket, "", nil); err == nil {
 		t.Error("a file was replaced by the socket")
 	}
 }

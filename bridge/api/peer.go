@@ -1,55 +1,11 @@
 package api
 
 import (
-	"context"
-	"log/slog"
-	"net"
 	"os/user"
 	"strconv"
 	"strings"
 	"unicode"
 )
-
-// peerListener takes connections of known users.
-type peerListener struct {
-	net.Listener
-	log *slog.Logger
-}
-
-// Accept waits for a connection. One whose user the kernel does not tell is closed.
-func (l *peerListener) Accept() (net.Conn, error) {
-	for {
-		conn, err := l.Listener.Accept()
-		if err != nil {
-			return nil, err
-		}
-		uid, err := peerUID(conn)
-		if err == nil {
-			return &peerConn{Conn: conn, uid: uid}, nil
-		}
-		l.log.Warn("control socket: cannot tell who connects, refused", "err", err)
-		_ = conn.Close()
-	}
-}
-
-// peerConn is a connection with the user at its other end.
-type peerConn struct {
-	net.Conn
-	uid uint32
-}
-
-type peerKey struct{}
-
-// withPeer is the one way net/http has for a handler to learn about its connection.
-func withPeer(ctx context.Context, conn net.Conn) context.Context {
-	if c, ok := conn.(*limitedConn); ok {
-		conn = c.Conn
-	}
-	if c, ok := conn.(*peerConn); ok {
-		return context.WithValue(ctx, peerKey{}, c.uid)
-	}
-	return ctx
-}
 
 // maxWhy is how many bytes of a client's reason are kept.
 const maxWhy = 1 << 10

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
@@ -12,6 +11,7 @@ import (
 	"time"
 
 	"github.com/edr-bridge/edr-bridge/bridge"
+	"github.com/edr-bridge/edr-bridge/peersocket"
 )
 
 const (
@@ -44,10 +44,8 @@ type Server struct {
 	drain time.Duration // see lifecycle
 	body  time.Duration // how long a request may take to arrive
 
-	mu       sync.Mutex // guards listener, path and made
-	listener net.Listener
-	path     string
-	made     fs.FileInfo // the socket this server made
+	mu       sync.Mutex // guards listener
+	listener *peersocket.Listener
 }
 
 // NewServer checks the configuration. It opens nothing.
@@ -83,7 +81,7 @@ func (s *Server) Serve(ctx context.Context) error {
 		BaseContext:  func(net.Listener) context.Context { return work },
 		ConnContext:  withPeer,
 	}
-	limited := &limitedListener{Listener: &peerListener{Listener: listener, log: s.log}, slots: newSlots(maxConns)}
+	limited := &limitedListener{Listener: listener, slots: newSlots(maxConns)}
 	err := serve(ctx, server, limited, lifecycle{close: s.Close, abandon: func() { stop(errClosing) }, drain: s.drain, log: s.log})
 	if err != nil {
 		return fmt.Errorf("control socket: %w", err)

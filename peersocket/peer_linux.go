@@ -1,4 +1,4 @@
-package kuma
+package peersocket
 
 import (
 	"errors"
@@ -7,10 +7,11 @@ import (
 	"syscall"
 )
 
-const scriptTellsPeers = true
+// TellsPeers reports whether this system names who connects.
+const TellsPeers = true
 
-// scriptPeerUID returns the user who connected (SO_PEERCRED, unix(7)): the effective one at the time of connect(2).
-func scriptPeerUID(conn net.Conn) (uint32, error) {
+// peerUID returns the user who connected (SO_PEERCRED, unix(7)): the effective one at the time of connect(2).
+func peerUID(conn net.Conn) (uint32, error) {
 	sc, ok := conn.(syscall.Conn)
 	if !ok {
 		return 0, fmt.Errorf("peer of %T: %w", conn, errors.ErrUnsupported)
