@@ -48,7 +48,7 @@ func arrows() map[string][]string {
 		"localagent/ioc":        {"bridge", "localagent/verdict", "localagent/files"},
 		"localagent/scan":       {"bridge", "localagent/verdict", "localagent/files"},
 		"localagent/jobs":       {"bridge", "localagent/verdict", "localagent/files"},
-		"localagent/socket":     {"bridge", "peersocket", "localagent", "localagent/verdict", "localagent/firewall", "localagent/vault", "localagent/prevention", "localagent/jobs"},
+		"localagent/socket":     {"bridge", "peersocket", "localagent/jobs"},
 		"localagent/sensor":     {"bridge", "localagent/files"},
 		"localagent/agenttest":  {},
 		"configs":               {"bridge"},

@@ -348,3 +348,16 @@ func (j *Jobs) Close() error {
 	j.wg.Wait()
 	return nil
 }
+
+// Remembers reports whether the agent keeps the outcome of orders of this kind by their id: carrying one out again under the same id answers
+// from memory and has no second effect.
+func Remembers(k bridge.Kind) bool {
+	switch k {
+	case bridge.KindStartProcess, bridge.KindIOCScan, bridge.KindOnDemandScan, bridge.KindGetFile, bridge.KindQuarantineFile, bridge.KindDeleteFile:
+		return true
+	case bridge.KindTerminateProcess, bridge.KindIsolateHost, bridge.KindPreventExecution, bridge.KindBlockAddress:
+		return false // doing it again changes nothing
+	default:
+		return false
+	}
+}

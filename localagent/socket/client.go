@@ -1,0 +1,171 @@
+package socket
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"syscall"
+	"time"
+
+	"github.com/edr-bridge/edr-bridge/bridge"
+	"github.com/edr-bridge/edr-bridge/localagent/jobs"
+)
+
+// dialTimeout is how long the client waits for a full socket.
+const dialTimeout = 5 * time.Second
+
+// ErrNoAgent is returned when nobody answers on the socket.
+var ErrNoAgent = errors.New("no agent answers on its socket")
+
+// Client is the agent as the bridge sees it. It is safe for many goroutines.
+type Client struct {
+	path string
+}
+
+var (
+	_ bridge.Executor        = (*Client)(nil)
+	_ bridge.ProcessResolver = (*Client)(nil)
+	_ bridge.Follower        = (*Client)(nil)
+	_ bridge.Repeater        = (*Client)(nil)
+)
+
+// NewClient returns the client of the agent that listens at path. It connects with each call.
+func NewClient(path string) *Client { return &Client{path} }
+
+// Execute has the agent carry out o; see localagent.Agent. Without an agent the error is Unreachable; one that goes away before it answered
+// leaves the order Unknown.
+func (c *Client) Execute(ctx context.Context, o bridge.Order) (bridge.Receipt, error) {
+	w, err := encodeOrder(o)
+	if err != nil {
+		return bridge.Receipt{}, &bridge.ExecError{
+			Executor: bridge.ExecutorLocal, OrderID: o.ID, Class: bridge.Permanent, Reason: bridge.ReasonInvalid, Err: err,
+		}
+	}
+	a, err := c.call(ctx, request{Method: methodExecute, Order: &w})
+	if err != nil {
+		return bridge.Receipt{}, named(err, o.ID)
+	}
+	if a.Receipt == nil {
+		return bridge.Receipt{}, named(&bridge.ExecError{Class: bridge.Unknown, Err: errors.New("the agent's answer holds no receipt")}, o.ID)
+	}
+	return bridge.Receipt{State: a.Receipt.State, Ref: a.Receipt.Ref, Detail: a.Receipt.Detail}, nil
+}
+
+// ResolveProcess has the agent look at a process; see localagent.Agent.
+func (c *Client) ResolveProcess(ctx context.Context, p bridge.Process, digests bool) (bridge.Process, error) {
+	a, err := c.call(ctx, request{Method: methodResolve, Process: new(process(p)), Digests: digests})
+	if err == nil && a.Process == nil {
+		err = &bridge.ExecError{Class: bridge.Permanent, Err: errors.New("the agent's answer holds no process")}
+	}
+	if err != nil {
+		return bridge.Process{}, named(err, "")
+	}
+	return bridge.Process(*a.Process), nil
+}
+
+// Follow asks the agent how orders it accepted go on.
+func (c *Client) Follow(ctx context.Context, orders []bridge.Order) ([]bridge.Progress, error) {
+	if len(orders) == 0 {
+		return nil, nil
+	}
+	req := request{Method: methodFollow}
+	for _, o := range orders {
+		o.Task = nil // what was asked for is known by the id
+		w, err := encodeOrder(o)
+		if err != nil {
+			return nil, named(err, o.ID)
+		}
+		req.Orders = append(req.Orders, w)
+	}
+	a, err := c.call(ctx, req)
+	told := make([]bridge.Progress, 0, len(a.Progress))
+	for _, p := range a.Progress {
+		told = append(told, bridge.Progress(p))
+	}
+	if err != nil {
+		return told, named(err, "")
+	}
+	return told, nil
+}
+
+// Repeats reports whether the agent remembers orders of this kind.
+func (c *Client) Repeats(k bridge.Kind) bool { return jobs.Remembers(k) }
+
+// Ask asks the agent what it was told to answer people, and fills in out (nil = the answer does not matter). The error wraps ErrNoAgent when nobody
+// answers.
+func (c *Client) Ask(ctx context.Context, what string, params, out any) error {
+	req := request{Method: methodAsk, Ask: what}
+	if params != nil {
+		b, err := json.Marshal(params)
+		if err != nil {
+			return err
+		}
+		req.Params = b
+	}
+	a, err := c.call(ctx, req)
+	if err != nil || out == nil {
+		return err
+	}
+	return json.Unmarshal(a.Result, out)
+}
+
+// call sends one request and reads its answer. Errors are *bridge.ExecError.
+func (c *Client) call(ctx context.Context, req request) (answer, error) {
+	if cause := context.Cause(ctx); cause != nil {
+		return answer{}, &bridge.ExecError{Class: bridge.Retry, Err: fmt.Errorf("not begun: %w", cause)}
+	}
+	req.Version = version
+	conn, err := (&net.Dialer{Timeout: dialTimeout}).DialContext(ctx, "unix", c.path)
+	if err != nil {
+		return answer{}, c.noAnswer(ctx, err)
+	}
+	defer func() { _ = conn.Close() }()
+	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
+	defer stop()
+	// A refused user is told before the request is read, so an error of writing does not end the call.
+	werr := writeLine(conn, req)
+	var a answer
+	if err := readLine(conn, maxAnswer, &a); err != nil {
+		class := bridge.Unknown
+		if req.Method != methodExecute {
+			class = bridge.Retry
+		}
+		if cause := context.Cause(ctx); cause != nil {
+			err = cause
+		} else if errors.Is(err, io.ErrUnexpectedEOF) {
+			err = errors.New("the agent closed the connection before it answered")
+		}
+		return a, &bridge.ExecError{Class: class, Err: errors.Join(fmt.Errorf("agent at %s: %w", c.path, err), werr)}
+	}
+	if a.Error != nil {
+		return a, &bridge.ExecError{Class: classOf(a.Error.Class), Reason: a.Error.Reason, Err: errors.New(a.Error.Text)}
+	}
+	return a, nil
+}
+
+// noAnswer says what to do when nobody took the connection.
+func (c *Client) noAnswer(ctx context.Context, err error) error {
+	class := bridge.Unreachable
+	switch {
+	case context.Cause(ctx) != nil:
+		class, err = bridge.Retry, fmt.Errorf("not begun: %w", context.Cause(ctx))
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
+		err = fmt.Errorf("%w at %s: start it (edr-bridge agent run, or systemctl start edr-bridge-agent)", ErrNoAgent, c.path)
+	case errors.Is(err, fs.ErrPermission):
+		err = fmt.Errorf("the agent's socket %s may not be opened by this user: add it to the socket's group (local.group)", c.path)
+	}
+	return &bridge.ExecError{Class: class, Err: err}
+}
+
+// named puts executor and order into an error of call.
+func named(err error, orderID string) error {
+	ee, ok := errors.AsType[*bridge.ExecError](err)
+	if !ok {
+		return &bridge.ExecError{Executor: bridge.ExecutorLocal, OrderID: orderID, Class: bridge.Permanent, Err: err}
+	}
+	return &bridge.ExecError{Executor: bridge.ExecutorLocal, OrderID: orderID, Class: ee.Class, Reason: ee.Reason, Err: ee.Err}
+}
