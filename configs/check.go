@@ -45,7 +45,8 @@ func (c *checker) all() {
 	if s.Fallback == FallbackLocal && !s.Local.Enabled {
 		c.bad("fallback", "local needs local.enabled: true")
 	}
-	between(c, "local.grace", s.Local.Grace, 0, maxGrace)
+	c.local()
+	c.sensor()
 	between(c, "dedupe.for", s.Dedupe.For, 0, maxWindow)
 	c.maxAge()
 	c.limits()
@@ -173,7 +174,7 @@ func oneOf[T ~string](c *checker, path string, got T, want ...T) {
 	c.bad(path, "must be %s, not %s%s", list, quoted(string(got)), bridge.DidYouMean(string(got), names))
 }
 
-func between[T int | time.Duration](c *checker, path string, got, low, high T) {
+func between[T int | time.Duration | Size](c *checker, path string, got, low, high T) {
 	if got < low || got > high {
 		c.bad(path, "must be %v to %v, not %v", show(low), show(high), show(got))
 	}

@@ -13,11 +13,6 @@ import (
 
 const unixScheme = "unix://"
 
-// isLaterType reports whether a source type is one that this version does not have yet.
-func isLaterType(name string) bool {
-	return slices.Contains([]string{"sensor"}, name)
-}
-
 func (c *checker) source(name string, s *Source) {
 	path := join("sources", name)
 	if !isSourceName(name) {
@@ -56,6 +51,7 @@ func (c *checker) source(name string, s *Source) {
 		c.script(path, s)
 	case SyslogTCP:
 		c.syslog(path, s)
+	case OwnSensor: // all it has stands in sensor
 	default: // oneOf has refused it
 	}
 }
@@ -132,7 +128,7 @@ func (c *checker) server(path string, s *Source) {
 
 // sourceTypes lists the types in the order of the documentation.
 func sourceTypes() []SourceType {
-	return []SourceType{RedisPubSub, RedisStream, Webhook, KUMAHTTP, KUMASOAR, KUMAPoll, KUMAScript, SyslogTCP}
+	return []SourceType{RedisPubSub, RedisStream, Webhook, KUMAHTTP, KUMASOAR, KUMAPoll, KUMAScript, SyslogTCP, OwnSensor}
 }
 
 // settingsOf returns the settings that only some types of sources know, with these types.

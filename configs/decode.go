@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math"
 	"reflect"
-	"strings"
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
@@ -141,9 +140,6 @@ func (d *decoder) value(path string, n ast.Node, v reflect.Value, end int) {
 }
 
 func (d *decoder) structure(path string, n ast.Node, v reflect.Value, end int) {
-	if v.Type() == reflect.TypeFor[Source]() && d.laterSource(path, n, end) {
-		return
-	}
 	d.pairs(path, n, end, func(key ast.Node, name string, value ast.Node, end int) {
 		full := join(path, name)
 		if s, is := reflect.TypeAssert[*Settings](v.Addr()); is && name == "ksc" && namesProfiles(value) {
@@ -166,24 +162,6 @@ func namesProfiles(n ast.Node) bool {
 		if field, _ := fieldByName(reflect.ValueOf(KSC{}), keyText(p.Key)); !field.IsValid() && isMapping(p.Value) {
 			return true
 		}
-	}
-	return false
-}
-
-// laterSource reports a source of a type that other versions know; its settings are not looked at.
-func (d *decoder) laterSource(path string, n ast.Node, end int) bool {
-	for _, p := range pairsOf(n) {
-		text, ok := scalar(p.Value)
-		if keyText(p.Key) != "type" || !ok || !isLaterType(text) {
-			continue
-		}
-		d.hide(n, end)
-		var known []string
-		for _, t := range sourceTypes() {
-			known = append(known, string(t))
-		}
-		d.bad(p.Value, join(path, "type"), "%s is not in this version: use one of %s", text, strings.Join(known, ", "))
-		return true
 	}
 	return false
 }

@@ -42,7 +42,8 @@ func Default(env func(string) (string, bool)) *Settings {
 		Version:  settingsVersion,
 		Mode:     bridge.ModeShadow,
 		Fallback: FallbackNone,
-		Local:    Local{State: defaultState(env)},
+		Local:    defaultLocal(defaultState(env)),
+		Sensor:   Sensor{Baseline: Baseline{Learn: 7 * 24 * time.Hour, Score: 10}},
 		Secrets:  Secrets{Backend: defaultBackend},
 		Log:      Log{Level: "info", Format: "auto"},
 		Dedupe:   Dedupe{For: defaultDedupe},
@@ -111,6 +112,9 @@ func (s *Settings) belowState() {
 	if !p.has("audit.archive") {
 		s.Audit.Archive = filepath.Join(s.Local.State, "archive")
 	}
+	if !p.has("local.socket") {
+		s.Local.Socket = filepath.Join(s.Local.State, "agent.sock")
+	}
 	if !p.has("api.socket") {
 		s.API.Socket = filepath.Join(s.Local.State, "edr-bridge.sock")
 	}
@@ -118,6 +122,15 @@ func (s *Settings) belowState() {
 		if source != nil {
 			source.belowState(s.Local.State)
 		}
+	}
+}
+
+func defaultLocal(state string) Local {
+	return Local{
+		State: state, MaxTargets: 64, Start: Start{TimeLimit: 10 * time.Minute},
+		Quarantine: Quarantine{MaxFile: 100 << 20, Quota: 10 << 30, Keep: 90 * 24 * time.Hour},
+		Isolation:  Isolation{Namespaces: true}, Prevention: Prevention{Mode: "block"},
+		Scan: Scan{MaxFile: 100 << 20, MaxTime: 6 * time.Hour, Workers: 2},
 	}
 }
 
@@ -185,6 +198,8 @@ func presetOf(t SourceType) string {
 		return "kuma-alert"
 	case KUMAScript:
 		return "kuma-call"
+	case OwnSensor:
+		return "python-edr"
 	default:
 		return ""
 	}
@@ -239,7 +254,7 @@ func (s *Source) fill(name string, p places) {
 		}
 	default: // the checks refuse it
 	}
-	if !p.has(join(path, "host")) && s.Preset == "python-edr" && s.onThisMachine() {
+	if !p.has(join(path, "host")) && s.Preset == "python-edr" && (s.Type == OwnSensor || s.onThisMachine()) {
 		s.Host = HostThis
 	}
 }
@@ -281,7 +296,14 @@ func (s *Settings) absolute() {
 func (s *Settings) files() map[string]*string {
 	files := map[string]*string{
 		"local.state": &s.Local.State, "secrets.dir": &s.Secrets.Dir, "secrets.passphrase_file": &s.Secrets.PassphraseFile,
-		"audit.anchor_file": &s.Audit.AnchorFile, "audit.archive": &s.Audit.Archive, "api.socket": &s.API.Socket,
+		"local.socket": &s.Local.Socket, "local.start.cgroup": &s.Local.Start.Cgroup, "local.scan.clamd": &s.Local.Scan.Clamd,
+		"local.scan.signatures": &s.Local.Scan.Signatures, "audit.anchor_file": &s.Audit.AnchorFile, "audit.archive": &s.Audit.Archive, "api.socket": &s.API.Socket,
+	}
+	for i := range s.Sensor.Indicators {
+		files[index("sensor.indicators", i)] = &s.Sensor.Indicators[i]
+	}
+	for i := range s.Sensor.Rules {
+		files[index("sensor.rules", i)] = &s.Sensor.Rules[i]
 	}
 	for path, k := range s.servers() {
 		files[join(path, "ca")] = &k.CA

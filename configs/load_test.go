@@ -150,9 +150,9 @@ log:
 	}
 	want := []string{
 		`edr-bridge.yaml:2:7: mode: must be off, shadow, approve or enforce, not "enforced", did you mean "enforce"?`,
-		`edr-bridge.yaml:4:15: sources.bus.type: must be redis-pubsub, redis-stream, webhook, kuma-http, kuma-soar, kuma-poll, kuma-script or syslog, not "redis-strem", did you mean "redis-stream"?`,
+		`edr-bridge.yaml:4:15: sources.bus.type: must be redis-pubsub, redis-stream, webhook, kuma-http, kuma-soar, kuma-poll, kuma-script, syslog or sensor, not "redis-strem", did you mean "redis-stream"?`,
 		`edr-bridge.yaml:4:63: sources.bus.db: must be a whole number, not "x"`,
-		`edr-bridge.yaml:6:11: sources.poll.type: sensor is not in this version: use one of redis-pubsub, redis-stream, webhook, kuma-http, kuma-soar, kuma-poll, kuma-script, syslog`,
+		`edr-bridge.yaml:7:12: sources.poll.token: must be a reference such as secret:ksc/password, never the value itself: store the value with ` + "`edr-bridge secrets set ksc/password`",
 		`edr-bridge.yaml:9:5: sources.two.preset: required: how the documents are read, such as python-edr (edr-bridge presets list)`,
 		`edr-bridge.yaml:10:5: sources.two.addess: unknown setting, did you mean "address"?`,
 		`edr-bridge.yaml:11:14: sources.two.address: must be host:port or unix:///path; user and password stand in username and password`,

@@ -30,7 +30,9 @@ func settingTypes() []reflect.Type {
 		reflect.TypeFor[Metrics](), reflect.TypeFor[API](), reflect.TypeFor[HTTP](), reflect.TypeFor[ServerTLS](), reflect.TypeFor[Auth](),
 		reflect.TypeFor[BasicAuth](), reflect.TypeFor[HMACAuth](), reflect.TypeFor[BodyHMACAuth](), reflect.TypeFor[Rate](), reflect.TypeFor[KUMA](),
 		reflect.TypeFor[Feedback](), reflect.TypeFor[ActiveList](), reflect.TypeFor[SOARTags](),
-		reflect.TypeFor[Local](), reflect.TypeFor[Protect](), reflect.TypeFor[Dedupe](), reflect.TypeFor[Secrets](), reflect.TypeFor[Log](),
+		reflect.TypeFor[Local](), reflect.TypeFor[Start](), reflect.TypeFor[Quarantine](), reflect.TypeFor[Isolation](),
+		reflect.TypeFor[Peer](), reflect.TypeFor[Prevention](), reflect.TypeFor[Scan](), reflect.TypeFor[Sensor](), reflect.TypeFor[Baseline](),
+		reflect.TypeFor[Protect](), reflect.TypeFor[Dedupe](), reflect.TypeFor[Secrets](), reflect.TypeFor[Log](),
 	}
 }
 
@@ -59,6 +61,8 @@ func generate(t *testing.T) []byte {
 			return &jsonschema.Schema{Type: "string", Enum: kinds}
 		case reflect.TypeFor[Share]():
 			return &jsonschema.Schema{Type: "string", Pattern: `^(100(\.0*)?|[0-9]{1,2}(\.[0-9]*)?)%$`, Examples: []any{"2%"}}
+		case reflect.TypeFor[Size]():
+			return &jsonschema.Schema{Type: "string", Pattern: `^[0-9]+ ?(B|KiB|MiB|GiB|TiB)$`, Examples: []any{"100MiB"}}
 		case reflect.TypeFor[Clock]():
 			return &jsonschema.Schema{Type: "string", Pattern: `^(([01][0-9]|2[0-3]):[0-5][0-9]|24:00)$`, Examples: []any{"08:00"}}
 		case reflect.TypeFor[Day]():
@@ -300,7 +304,7 @@ func TestSchemaAndLoaderAgree(t *testing.T) {
 		source(", db: -1"): false, source(", queue: 0"): false, source(", tasks: [isolateHost]"): true, source(", tasks: [isolate]"): false,
 		source(", password: hunter2"): false, source(`, password: "secret:a/b"`): true, source(`, password: "secret:A"`): false,
 		source(", sentinel: {}"): false, source(", cluster: yes"): false, source(", cluster: true"): true,
-		head + "sources: {a: {type: sensor}}": false, head + "sources: {a: {type: webhook, preset: generic}}": true, head + "sources: []": false,
+		head + "sources: {a: {type: sensor}}": true, head + "sources: {a: {type: webhook, preset: generic}}": true, head + "sources: []": false,
 		ksc(""): true, ksc(", timeout: 30s"): true, ksc(", timeout: 30"): false, ksc(", timeout: soon"): false, ksc(", in_flight: 2000"): false,
 		ksc(", domain_encoding: rot13"): false, head + "ksc: {user: u, ca: c.pem}": false,
 		head + "max_age: {pid: 30s, isolateHost: 1h}": true, head + "max_age: {isolate: 1h}": false, head + "max_age: {pid: 30}": false,

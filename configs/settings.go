@@ -32,6 +32,8 @@ type Settings struct {
 	Fallback Fallback `yaml:"fallback" jsonschema:"enum=none,enum=local"`
 	// Local is the agent that carries orders out on this machine.
 	Local Local `yaml:"local"`
+	// Sensor watches the processes of this machine, for sources of type sensor and for `edr-bridge sensor`.
+	Sensor Sensor `yaml:"sensor"`
 	// Protect lists what is never touched, besides the built-in entries.
 	Protect Protect `yaml:"protect"`
 	// Rules are the rule files: paths or globs, relative to this file.
@@ -79,19 +81,6 @@ const (
 	FallbackNone  Fallback = "none"
 	FallbackLocal Fallback = "local"
 )
-
-// Local are the settings of the local agent.
-type Local struct {
-	// Enabled lets the agent act. The default is true without ksc and false with it.
-	Enabled bool `yaml:"enabled"`
-	// DryRun lets the agent only say what it would do. Default false.
-	DryRun bool `yaml:"dry_run"`
-	// State is the directory of the store and the quarantine: absolute or relative to this file. The default is
-	// /var/lib/edr-bridge for root, %ProgramData%\edr-bridge on Windows, else edr-bridge below $XDG_STATE_HOME.
-	State string `yaml:"state"`
-	// Grace is how long a process may take to obey SIGTERM before it is killed, 0 to 1m. Default 0s: killed at once.
-	Grace time.Duration `yaml:"grace"`
-}
 
 // Protect are the never-touch lists.
 type Protect struct {

@@ -56,7 +56,14 @@ func (s *Settings) Digest() (string, error) {
 }
 
 // show prints a duration as people write it: 15m, not 15m0s.
-func show[T int | time.Duration](v T) string {
+func show[T int | time.Duration | Size](v T) string {
+	if size, ok := any(v).(Size); ok {
+		text, err := size.MarshalText()
+		if err != nil {
+			return err.Error()
+		}
+		return string(text)
+	}
 	d, ok := any(v).(time.Duration)
 	if !ok {
 		return fmt.Sprint(v)

@@ -19,6 +19,7 @@ const (
 	KUMAPoll    SourceType = "kuma-poll"
 	KUMAScript  SourceType = "kuma-script"
 	SyslogTCP   SourceType = "syslog"
+	OwnSensor   SourceType = "sensor"
 )
 
 // SOARPath is the path below which KUMA asks a SOAR, as R-Vision has it.
@@ -31,8 +32,9 @@ const HostThis = "this"
 type Source struct {
 	// Type is redis-pubsub (at most once: what is published while the connection is down is lost), redis-stream (at least
 	// once), webhook (HTTP requests of any product), kuma-http (the destination of a KUMA correlator), kuma-soar (KUMA's push to
-	// a SOAR), kuma-poll (KUMA's REST API is asked), kuma-script (the nine response scripts of KUMA) or syslog (lines over TCP).
-	Type SourceType `yaml:"type" jsonschema:"required,enum=redis-pubsub,enum=redis-stream,enum=webhook,enum=kuma-http,enum=kuma-soar,enum=kuma-poll,enum=kuma-script,enum=syslog"`
+	// a SOAR), kuma-poll (KUMA's REST API is asked), kuma-script (the nine response scripts of KUMA), syslog (lines over TCP) or
+	// sensor (processes that start on this machine, see the settings of sensor).
+	Type SourceType `yaml:"type" jsonschema:"required,enum=redis-pubsub,enum=redis-stream,enum=webhook,enum=kuma-http,enum=kuma-soar,enum=kuma-poll,enum=kuma-script,enum=syslog,enum=sensor"`
 	// Address is host:port, [ipv6]:port or unix:///path of the Redis server.
 	Address string `yaml:"address,omitempty"`
 	// Addresses are the sentinels, or the nodes of a cluster to start from.
