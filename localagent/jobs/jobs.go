@@ -143,15 +143,66 @@ func (j *Jobs) Begin(ctx context.Context, id string, kind bridge.Kind, work Work
 		lock.Release()
 		return Record{}, false, verdict.Hopeless("record of the job: %w", err)
 	}
+	j.begin(ctx, r, lock, work)
+	return r, true, nil
+}
+
+// Resume goes on with jobs that a process which ended left behind: work returns how, or nil for what cannot go on; such a job
+// has then failed as broken off. It is called once, before anybody asks about orders. Jobs that another process carries out are left alone.
+func (j *Jobs) Resume(ctx context.Context, work func(Record) Work) error {
+	ids, err := j.ids()
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, id := range ids {
+		if cause := context.Cause(ctx); cause != nil {
+			return errors.Join(append(errs, cause)...)
+		}
+		if err := j.resume(ctx, id, work); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (j *Jobs) resume(ctx context.Context, id string, work func(Record) Work) error {
+	r, err := j.read(id)
+	if err != nil || r.State != bridge.StateRunning {
+		return err
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.live[id] != nil || j.closed {
+		return nil
+	}
+	lock, err := files.LockFile(j.file(id) + lockSuffix)
+	if errors.Is(err, files.ErrLocked) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	do := work(r)
+	if do == nil {
+		j.interrupted(r)
+		lock.Release()
+		return nil
+	}
+	j.begin(ctx, r, lock, do)
+	return nil
+}
+
+// begin lets the job run in this process. j.mu is held; the lock is released when the job has ended.
+func (j *Jobs) begin(ctx context.Context, r Record, lock *files.Locked, work Work) {
 	// The job outlives the order's place in the pipeline; Close and Cancel end it.
 	own, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	live := &job{record: r, cancel: cancel, ended: make(chan struct{})}
-	j.live[id] = live
+	j.live[r.ID] = live
 	j.wg.Go(func() {
 		defer cancel(nil)
 		j.carryOut(own, live, lock, work)
 	})
-	return r, true, nil
 }
 
 // carryOut runs the work when it is its turn and writes down what became of it.

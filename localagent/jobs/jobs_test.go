@@ -130,6 +130,40 @@ func TestJobOfADeadProcessHasFailed(t *testing.T) {
 	}
 }
 
+func TestResumeGoesOnWithWhatCanGoOn(t *testing.T) {
+	t.Parallel()
+	j := open(t)
+	if err := os.MkdirAll(j.cfg.Dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range []Record{
+		{ID: "program", Kind: bridge.KindStartProcess, State: bridge.StateRunning},
+		{ID: "scan", Kind: bridge.KindIOCScan, State: bridge.StateRunning},
+		{ID: "ended", Kind: bridge.KindStartProcess, State: bridge.StateDone},
+	} {
+		if err := j.write(r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	err := j.Resume(t.Context(), func(r Record) Work {
+		if r.Kind != bridge.KindStartProcess {
+			return nil
+		}
+		return finds("exit code 0 of " + r.ID)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for id, want := range map[string]bridge.State{"program": bridge.StateDone, "scan": bridge.StateFailed, "ended": bridge.StateDone} {
+		if r := wait(t, j, id); r.State != want {
+			t.Errorf("%s ended as %+v, want %s", id, r, want)
+		}
+	}
+	if r, _ := j.Of("program"); !strings.Contains(string(r.Result), "of program") {
+		t.Errorf("the program's result is %s", r.Result)
+	}
+}
+
 func TestCloseBreaksJobsOff(t *testing.T) {
 	t.Parallel()
 	j := open(t)
