@@ -126,6 +126,9 @@ func (p *Protect) CheckProcess(image string) (Reason, string) {
 	return p.matchImage(image)
 }
 
+// CheckFile judges a file by its absolute path, as the executor found it.
+func (p *Protect) CheckFile(path string) (Reason, string) { return p.checkPath(path, false) }
+
 // checkImages judges what an order says about an image: paths, names and nothing.
 func (p *Protect) checkImages(images ...string) (Reason, string) {
 	for _, image := range images {

@@ -13,6 +13,7 @@ const (
 	ReasonHold             Reason = "hold"              // the latched stop
 	ReasonAge              Reason = "age"               // the alert is too old, or its age is not known
 	ReasonSource           Reason = "sources.tasks"     // the source's alerts may not lead to the task
+	ReasonLocalTasks       Reason = "local.tasks"       // this machine does not carry out the task
 	ReasonProtectedHost    Reason = "protect.hosts"     // a never-touch host
 	ReasonProtectedProcess Reason = "protect.processes" // a never-touch process
 	ReasonProtectedPath    Reason = "protect.paths"     // a never-touch path

@@ -95,6 +95,9 @@ const (
 	NoteDrop       = "drop"              // a dead letter was dropped by a person
 	NoteRetry      = "retry"             // a dead letter was given to the bridge once more
 	NoteArchive    = "archive"           // the oldest audit records moved to a file
+	NotePrevented  = "prevented"         // the local agent kept a program from being executed
+	NoteTampered   = "tampered"          // somebody else changed an isolation of this machine
+	NoteQuarantine = "quarantine"        // a person restored, exported or dropped a quarantined file
 )
 
 // Hold is the latched stop: while Active nothing is sent but releases.

@@ -48,7 +48,7 @@ func (c *checker) local() {
 	oneOf(c, "local.prevention.mode", l.Prevention.Mode, "block", "log")
 	between(c, "local.scan.max_file", l.Scan.MaxFile, 1, 4<<30)
 	between(c, "local.scan.max_time", l.Scan.MaxTime, time.Minute, 24*time.Hour)
-	between(c, "local.scan.workers", l.Scan.Workers, 1, 64)
+	between(c, "local.scan.workers", l.Scan.Workers, 1, 32)
 }
 
 func (c *checker) peer(path string, p Peer) {

@@ -43,7 +43,7 @@ func Default(env func(string) (string, bool)) *Settings {
 		Mode:     bridge.ModeShadow,
 		Fallback: FallbackNone,
 		Local:    defaultLocal(defaultState(env)),
-		Sensor:   Sensor{Baseline: Baseline{Learn: 7 * 24 * time.Hour, Score: 10}},
+		Sensor:   Sensor{Baseline: Baseline{Learn: 7 * 24 * time.Hour, Score: 8}},
 		Secrets:  Secrets{Backend: defaultBackend},
 		Log:      Log{Level: "info", Format: "auto"},
 		Dedupe:   Dedupe{For: defaultDedupe},
@@ -112,8 +112,11 @@ func (s *Settings) belowState() {
 	if !p.has("audit.archive") {
 		s.Audit.Archive = filepath.Join(s.Local.State, "archive")
 	}
+	if !p.has("local.agent_state") {
+		s.Local.AgentState = agentState(s.Local.State, s.Local.Separate)
+	}
 	if !p.has("local.socket") {
-		s.Local.Socket = filepath.Join(s.Local.State, "agent.sock")
+		s.Local.Socket = filepath.Join(s.Local.AgentState, "agent.sock")
 	}
 	if !p.has("api.socket") {
 		s.API.Socket = filepath.Join(s.Local.State, "edr-bridge.sock")
@@ -125,12 +128,20 @@ func (s *Settings) belowState() {
 	}
 }
 
+// agentState is where the agent keeps what it keeps: with the bridge, or beside it.
+func agentState(state string, separate bool) string {
+	if !separate {
+		return state
+	}
+	return filepath.Clean(state) + "-agent"
+}
+
 func defaultLocal(state string) Local {
 	return Local{
 		State: state, MaxTargets: 64, Start: Start{TimeLimit: 10 * time.Minute},
 		Quarantine: Quarantine{MaxFile: 100 << 20, Quota: 10 << 30, Keep: 90 * 24 * time.Hour},
 		Isolation:  Isolation{Namespaces: true}, Prevention: Prevention{Mode: "block"},
-		Scan: Scan{MaxFile: 100 << 20, MaxTime: 6 * time.Hour, Workers: 2},
+		Scan: Scan{MaxFile: 1 << 30, MaxTime: 6 * time.Hour, Workers: 2},
 	}
 }
 
@@ -296,7 +307,7 @@ func (s *Settings) absolute() {
 func (s *Settings) files() map[string]*string {
 	files := map[string]*string{
 		"local.state": &s.Local.State, "secrets.dir": &s.Secrets.Dir, "secrets.passphrase_file": &s.Secrets.PassphraseFile,
-		"local.socket": &s.Local.Socket, "local.start.cgroup": &s.Local.Start.Cgroup, "local.scan.clamd": &s.Local.Scan.Clamd,
+		"local.agent_state": &s.Local.AgentState, "local.socket": &s.Local.Socket, "local.start.cgroup": &s.Local.Start.Cgroup, "local.scan.clamd": &s.Local.Scan.Clamd,
 		"local.scan.signatures": &s.Local.Scan.Signatures, "audit.anchor_file": &s.Audit.AnchorFile, "audit.archive": &s.Audit.Archive, "api.socket": &s.API.Socket,
 	}
 	for i := range s.Sensor.Indicators {

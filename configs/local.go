@@ -20,7 +20,10 @@ type Local struct {
 	// Separate makes the agent a process of its own (`edr-bridge agent run`, with the rights it needs): the bridge hands it orders over
 	// socket and needs no rights itself. Default false: the bridge carries them out itself.
 	Separate bool `yaml:"separate"`
-	// Socket is the path of the agent's Unix socket, 107 bytes at most; default agent.sock below state.
+	// AgentState is the directory of a separate agent: its own, because whoever can write there has its rights. Default: state with
+	// -agent behind its name, such as /var/lib/edr-bridge-agent. Without separate everything is in state.
+	AgentState string `yaml:"agent_state,omitempty"`
+	// Socket is the path of the agent's Unix socket, 107 bytes at most; default agent.sock below agent_state.
 	Socket string `yaml:"socket,omitempty"`
 	// Group is the Unix group whose members may connect to socket; default the group of the agent's process.
 	Group string `yaml:"group,omitempty"`
@@ -94,12 +97,12 @@ type Scan struct {
 	Clamd string `yaml:"clamd,omitempty"`
 	// Signatures is a file of the built-in engine, with lines as in ClamAV's .hdb, .hsb and .ndb.
 	Signatures string `yaml:"signatures,omitempty"`
-	// MaxFile is the size of the largest file that is looked at; larger ones are reported as skipped. Default 100MiB.
+	// MaxFile is the size of the largest file that is looked at; larger ones are reported as skipped. Default 1GiB.
 	MaxFile Size `yaml:"max_file"`
 	// MaxTime is how long one scan may take, 1m to 24h. Default 6h.
 	MaxTime time.Duration `yaml:"max_time"`
-	// Workers is how many files are looked at at once, 1 to 64. Default 2.
-	Workers int `yaml:"workers" jsonschema:"minimum=1,maximum=64"`
+	// Workers is how many files are looked at at once, 1 to 32. Default 2.
+	Workers int `yaml:"workers" jsonschema:"minimum=1,maximum=32"`
 	// Quarantine moves what is found into the quarantine. Default false: it is reported.
 	Quarantine bool `yaml:"quarantine"`
 }
@@ -122,6 +125,6 @@ type Baseline struct {
 	Enabled bool `yaml:"enabled"`
 	// Learn is how long it only watches, 1h to 8760h. Default 168h.
 	Learn time.Duration `yaml:"learn"`
-	// Score is the surprise in bits from which it alerts, 1 to 64. Default 10.
+	// Score is the surprise in bits from which it alerts, 1 to 64. Default 8: one in 256.
 	Score int `yaml:"score" jsonschema:"minimum=1,maximum=64"`
 }
