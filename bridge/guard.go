@@ -20,7 +20,7 @@ type GuardConfig struct {
 	Protect *Protect
 	// Hold is the latched stop; required.
 	Hold *HoldSwitch
-	// Self is this machine: it is never isolated, because the bridge would be cut off from KSC and its sources.
+	// Self is this machine: KSC never isolates it, because the bridge would be cut off from KSC and its sources.
 	Self Identity
 	// Ceiling bounds the mode of every rule; orders entered by hand are not under it. Empty = shadow.
 	Ceiling Mode
@@ -226,8 +226,9 @@ func (g *Guard) target(o Order) Verdict {
 	if o.Host == "" {
 		return Verdict{StateRefused, ReasonNoHost, "the alert names no host; set host in the settings of source " + o.Source}
 	}
-	if mayIsolate(o.Task) && g.own(o) {
-		return Verdict{StateRefused, ReasonProtectedHost, "this bridge runs there: isolated, it could not even release it (built in)"}
+	// The local agent keeps what the bridge lives by, and the system itself ends its isolations; a product does neither.
+	if mayIsolate(o.Task) && g.own(o) && o.Executor != ExecutorLocal {
+		return Verdict{StateRefused, ReasonProtectedHost, "this bridge runs there: isolated by the product, it could not even release it; the local agent can isolate it (--via local) (built in)"}
 	}
 	if reason, detail := g.cfg.Protect.Check(g.withOwnNames(o)); reason != ReasonNone {
 		return Verdict{StateRefused, reason, detail}

@@ -77,6 +77,9 @@ func TestGuardAdmits(t *testing.T) {
 			bridge.StateRefused, bridge.ReasonProtectedHost, "dc*",
 		},
 		"A5 the bridge's own host": {bridge.ModeEnforce, order(func(o *bridge.Order) { o.Host = "10.1.2.3" }), bridge.StateRefused, bridge.ReasonProtectedHost, "bridge"},
+		"A5 the bridge's own host by the local agent": {
+			bridge.ModeEnforce, order(func(o *bridge.Order) { o.Host, o.Executor = "10.1.2.3", bridge.ExecutorLocal }), bridge.StateQueued, bridge.ReasonNone, "",
+		},
 		"A5 the bridge's own host by its GUID": {
 			bridge.ModeEnforce, order(func(o *bridge.Order) { o.Intent.Names = []string{"SOC01"} }),
 			bridge.StateRefused, bridge.ReasonProtectedHost, "bridge",

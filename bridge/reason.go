@@ -44,7 +44,7 @@ const (
 // Reasons lists every reason but ReasonNone, in the order above.
 func Reasons() []Reason {
 	return []Reason{
-		ReasonMode, ReasonDryRun, ReasonApproval, ReasonHold, ReasonAge, ReasonSource, ReasonProtectedHost, ReasonProtectedProcess,
+		ReasonMode, ReasonDryRun, ReasonApproval, ReasonHold, ReasonAge, ReasonSource, ReasonLocalTasks, ReasonProtectedHost, ReasonProtectedProcess,
 		ReasonProtectedPath, ReasonProtectedAddress, ReasonDedupe, ReasonLease, ReasonThreshold, ReasonLimit, ReasonLiveTasks,
 		ReasonDamping, ReasonHours, ReasonDeadline, ReasonInvalid, ReasonNoHost, ReasonHostNotFound, ReasonHostAmbiguous,
 		ReasonOtherHost, ReasonTenant, ReasonNoExecutor, ReasonUnsupported, ReasonProcessGone, ReasonProcessChanged, ReasonCredentials,
