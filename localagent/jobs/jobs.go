@@ -31,6 +31,12 @@ const (
 // ErrUnknown is returned for a job nobody has begun, or whose record was removed when its time was over.
 var ErrUnknown = errors.New("no job of this order is known")
 
+// ErrGoesOn is returned by Work for what goes on by itself although nobody waits for it any more: the job stays running and can be resumed.
+var ErrGoesOn = errors.New("it goes on by itself")
+
+// Cancelled reports whether ctx ended because a person cancelled the job.
+func Cancelled(ctx context.Context) bool { return errors.Is(context.Cause(ctx), errCancelled) }
+
 // errInterrupted is the cause of the end of jobs that a stop of the agent cut short.
 var errInterrupted = errors.New("the agent was stopped")
 
@@ -45,7 +51,7 @@ type Work func(ctx context.Context, tell func(detail string)) (detail string, re
 type Config struct {
 	// Dir is the directory of the records, made when it is missing (0700). Required.
 	Dir string
-	// AtOnce is how many jobs run at the same time, 1 to 16; the others wait. Zero = 2.
+	// AtOnce is how many scans run at the same time, 1 to 16; the others wait. Zero = 2. Programs that were started run by themselves.
 	AtOnce int
 	// Keep is how long ended jobs are remembered; zero = 30 days.
 	Keep time.Duration
@@ -213,12 +219,21 @@ func (j *Jobs) carryOut(ctx context.Context, live *job, lock *files.Locked, work
 		result any
 		err    error
 	)
+	// A program works by itself; only who waits for it is here.
+	turn := j.turn
+	if live.record.Kind == bridge.KindStartProcess {
+		turn = make(chan struct{}, 1)
+	}
 	select {
-	case j.turn <- struct{}{}:
+	case turn <- struct{}{}:
 		detail, result, err = j.run(ctx, live, work)
-		<-j.turn
+		<-turn
 	case <-ctx.Done():
 		err = context.Cause(ctx)
+	}
+	if errors.Is(err, ErrGoesOn) {
+		j.leave(live)
+		return
 	}
 	live.mu.Lock()
 	r := &live.record
@@ -241,8 +256,20 @@ func (j *Jobs) carryOut(ctx context.Context, live *job, lock *files.Locked, work
 	if err != nil {
 		j.cfg.Logger.Warn("job failed", "order", ended.ID, "task", string(ended.Kind), "err", err)
 	}
+	j.forget(live)
+}
+
+// leave writes down how far the job is and forgets it.
+func (j *Jobs) leave(live *job) {
+	if err := j.write(live.now()); err != nil {
+		j.cfg.Logger.Warn("progress of a job was not written down", "order", live.record.ID, "err", err)
+	}
+	j.forget(live)
+}
+
+func (j *Jobs) forget(live *job) {
 	j.mu.Lock()
-	delete(j.live, ended.ID)
+	delete(j.live, live.record.ID)
 	j.mu.Unlock()
 	close(live.ended)
 }

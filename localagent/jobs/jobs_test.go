@@ -164,6 +164,35 @@ func TestResumeGoesOnWithWhatCanGoOn(t *testing.T) {
 	}
 }
 
+func TestWhatGoesOnByItselfStaysRunning(t *testing.T) {
+	t.Parallel()
+	j := open(t)
+	told := make(chan struct{})
+	_, _, err := j.Begin(t.Context(), "o1", bridge.KindStartProcess, func(ctx context.Context, tell func(string)) (string, any, error) {
+		tell("runs as pid 7")
+		close(told)
+		<-ctx.Done()
+		if Cancelled(ctx) {
+			return "", nil, context.Cause(ctx)
+		}
+		return "", nil, ErrGoesOn
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-told
+	if err := j.Close(); err != nil {
+		t.Fatal(err)
+	}
+	again := open(t, func(c *Config) { c.Dir = j.cfg.Dir })
+	if err := again.Resume(t.Context(), func(r Record) Work { return finds("the end of " + r.Detail) }); err != nil {
+		t.Fatal(err)
+	}
+	if r := wait(t, again, "o1"); r.State != bridge.StateDone || !strings.Contains(string(r.Result), "pid 7") {
+		t.Errorf("ended as %+v", r)
+	}
+}
+
 func TestCloseBreaksJobsOff(t *testing.T) {
 	t.Parallel()
 	j := open(t)
