@@ -219,17 +219,17 @@ func (j *Jobs) carryOut(ctx context.Context, live *job, lock *files.Locked, work
 		result any
 		err    error
 	)
-	// A program works by itself; only who waits for it is here.
-	turn := j.turn
 	if live.record.Kind == bridge.KindStartProcess {
-		turn = make(chan struct{}, 1)
-	}
-	select {
-	case turn <- struct{}{}:
+		// A program works by itself; only who waits for it is here.
 		detail, result, err = j.run(ctx, live, work)
-		<-turn
-	case <-ctx.Done():
-		err = context.Cause(ctx)
+	} else {
+		select {
+		case j.turn <- struct{}{}:
+			detail, result, err = j.run(ctx, live, work)
+			<-j.turn
+		case <-ctx.Done():
+			err = context.Cause(ctx)
+		}
 	}
 	if errors.Is(err, ErrGoesOn) {
 		j.leave(live)
