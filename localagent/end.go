@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -18,26 +19,52 @@ type result struct {
 	changed []string // running another image by now: not signalled
 	denied  []string // the kernel did not allow the signal
 	running []string // signalled, exit not seen
+	kept    []string // protected, left alone
 }
 
-// end signals all targets, then waits for all of them at once: the last one waits no longer than the first.
+// endAll ends the targets and, where the system cannot stop a tree before it is ended, what they started meanwhile.
+func (a *Agent) endAll(ctx context.Context, pl *plan) result {
+	res := a.end(ctx, pl)
+	for range maxRounds {
+		if !pl.forest.grown {
+			break
+		}
+		late, err := a.stragglers(ctx, pl)
+		if err != nil {
+			res.denied = append(res.denied, fmt.Sprintf("what the tree may have started meanwhile: %v", err))
+			break
+		}
+		if late == nil {
+			break
+		}
+		pl.targets = append(pl.targets, late.targets...)
+		late.forest.grown = true
+		res.add(a.end(ctx, late))
+	}
+	res.kept = append(res.kept, pl.kept...)
+	return res
+}
+
+// end signals all targets, then waits for all of them at once: the last one waits no longer than the first. A tree has no grace:
+// while its processes clean up they could begin others.
 func (a *Agent) end(ctx context.Context, pl *plan) result {
 	var res result
 	waiting := make([]*pinned, 0, len(pl.targets))
-	first := sigKill
-	if a.cfg.Grace > 0 {
+	first, grace := sigKill, a.cfg.Grace > 0 && !pl.forest.grown
+	if grace {
 		first = sigTerm
 	}
+	pl.forest.kill(pl.targets)
 	for _, p := range pl.targets {
-		if p.signalTo(&res, first) {
+		if p.signalled || p.signalTo(&res, first) {
 			waiting = append(waiting, p)
 		}
 	}
-	if a.cfg.Grace > 0 {
+	if grace {
 		waiting = a.await(ctx, waiting, time.Now().Add(a.cfg.Grace), &res)
 		for _, p := range waiting {
 			// Without the look at the image: what the process turned into after SIGTERM is still what was meant.
-			if reason, why, err := a.protected(p); err != nil || reason != bridge.ReasonNone {
+			if reason, why, err := a.protected(ctx, p); err != nil || reason != bridge.ReasonNone {
 				a.log.Warn("process became a protected one after the first signal", "pid", p.pid, "why", why, "err", err)
 				continue
 			}
@@ -47,7 +74,11 @@ func (a *Agent) end(ctx context.Context, pl *plan) result {
 		}
 	}
 	for _, p := range a.await(ctx, waiting, a.exitDeadline(), &res) {
-		res.running = append(res.running, p.String())
+		text := p.String()
+		if why := p.lingers(); why != "" {
+			text += ", " + why
+		}
+		res.running = append(res.running, text)
 	}
 	a.images.refreshIfOld(a.cfg.Now())
 	return res
@@ -87,11 +118,22 @@ func (r *result) add(o result) {
 	r.changed = append(r.changed, o.changed...)
 	r.denied = append(r.denied, o.denied...)
 	r.running = append(r.running, o.running...)
+	r.keep(o.kept)
+}
+
+// keep adds what is protected; the same process is found again in every round.
+func (r *result) keep(kept []string) {
+	for _, k := range kept {
+		if !slices.Contains(r.kept, k) {
+			r.kept = append(r.kept, k)
+		}
+	}
 }
 
 // receipt is done when every process was seen to exit. A process that did not is undecided, because the signal is
 // on its way; a signal the kernel refused is permanent when no other one was sent.
-func (r *result) receipt(ctx context.Context, kept []string) (bridge.Receipt, error) {
+func (r *result) receipt(ctx context.Context) (bridge.Receipt, error) {
+	kept := r.kept
 	switch {
 	case len(r.running) > 0 && context.Cause(ctx) != nil:
 		return bridge.Receipt{}, verdict.Undecided("%s%s: %w", r.summary(), keptText(kept), context.Cause(ctx))

@@ -1,6 +1,8 @@
 package localagent
 
 import (
+	"context"
+	"errors"
 	"path"
 	"path/filepath"
 	"slices"
@@ -10,6 +12,7 @@ import (
 	"time"
 
 	"github.com/edr-bridge/edr-bridge/localagent/files"
+	"github.com/edr-bridge/edr-bridge/localagent/safety"
 )
 
 // imagesMaxAge is how long the identities of never-touch images are believed without a new look.
@@ -23,10 +26,11 @@ type imageTable struct {
 	snap atomic.Pointer[imageSnapshot]
 }
 
-// imageSnapshot is the table as it was found on disk once. Numbers are positions in entries.
+// imageSnapshot is the table as it was found on disk once. Numbers are positions in entries and whens.
 type imageSnapshot struct {
 	at      time.Time
-	entries []protection
+	entries []safety.Entry
+	whens   []condition
 	byPath  map[string]int
 	trees   []namedEntry
 	globs   []namedEntry
@@ -65,7 +69,11 @@ func (t *imageTable) refresh(now time.Time) *imageSnapshot {
 }
 
 func readImages(now time.Time) *imageSnapshot {
-	s := &imageSnapshot{at: now, entries: protections(), byPath: make(map[string]int), byID: make(map[files.ID]namedEntry)}
+	s := &imageSnapshot{at: now, entries: safety.Of(safety.KindProcess), byPath: make(map[string]int), byID: make(map[files.ID]namedEntry)}
+	whens := conditions()
+	for _, e := range s.entries {
+		s.whens = append(s.whens, whens[e.Name])
+	}
 	var shells []files.ID
 	for _, name := range []string{"/bin/sh", "/bin/bash", "/bin/busybox", "/usr/bin/busybox", "/bin/toybox", "/usr/bin/coreutils"} {
 		if id, err := files.IDOf(name); err == nil {
@@ -73,7 +81,7 @@ func readImages(now time.Time) *imageSnapshot {
 		}
 	}
 	for i, e := range s.entries {
-		for _, image := range e.images {
+		for _, image := range e.Paths {
 			switch {
 			case strings.HasSuffix(image, "/"):
 				s.trees = append(s.trees, namedEntry{image, i})
@@ -96,6 +104,21 @@ func readImages(now time.Time) *imageSnapshot {
 		}
 	}
 	return s
+}
+
+// covers reports whether entry i is about p: all it names must hold. An entry that names nothing this agent can judge is an error.
+func (s *imageSnapshot) covers(ctx context.Context, a *Agent, own *ownFacts, p *pinned, i int, runs map[int]bool) (bool, error) {
+	e, when := &s.entries[i], s.whens[i]
+	if e.Paths == nil && when == nil {
+		return false, errors.New("the agent does not know what the entry means")
+	}
+	if e.Paths != nil && !runs[i] {
+		return false, nil
+	}
+	if when == nil {
+		return true, nil
+	}
+	return when(ctx, a, own, p)
 }
 
 // runs tells for each entry whether p runs one of its images: by identity, so that links and renamed files count,

@@ -23,6 +23,7 @@ type platform struct {
 type ownFacts struct {
 	pid       int
 	exe       files.ID
+	size      int64
 	mnt       files.ID
 	ancestors map[int]uint64
 }
@@ -55,7 +56,7 @@ func readOwnFacts() (*ownFacts, error) {
 		return nil, err
 	}
 	defer self.close()
-	f.exe = self.exe
+	f.exe, f.size = self.exe, self.size
 	if f.mnt, err = self.mountNamespace(); err != nil {
 		return nil, fmt.Errorf("mount namespace: %w", err)
 	}

@@ -23,9 +23,9 @@ func TestParseStatReadsBehindTheLastParenthesis(t *testing.T) {
 		want procStat
 		bad  bool
 	}{
-		"plain":                 {in: "9 (sh) S 3" + tail, want: procStat{3, 4194304, 777}},
-		"name with fields":      {in: "9 (x) R 1 1 1) S 3" + tail, want: procStat{3, 4194304, 777}},
-		"name with line feed":   {in: "9 (a\nb) S 3" + tail, want: procStat{3, 4194304, 777}},
+		"plain":                 {in: "9 (sh) S 3" + tail, want: procStat{'S', 3, 4194304, 777}},
+		"name with fields":      {in: "9 (x) R 1 1 1) S 3" + tail, want: procStat{'S', 3, 4194304, 777}},
+		"name with line feed":   {in: "9 (a\nb) S 3" + tail, want: procStat{'S', 3, 4194304, 777}},
 		"cut off":               {in: "9 (sh) S 3 4 4", bad: true},
 		"no name":               {in: "9 sh S 3" + tail, bad: true},
 		"start is not a number": {in: "9 (sh) S 3" + strings.Replace(tail, "777", "x", 1), bad: true},

@@ -34,10 +34,15 @@ type pinned struct {
 	file      *os.File // owns pidfd once somebody waits for the exit
 	start     uint64
 	kthread   bool
-	// image is the path of the executable without the mark of deleted files, exe its identity and exeLink
+	// held says how the agent keeps the process from going on, until it is killed or let go.
+	held held
+	// signalled says that the kernel was told to end the process with its whole control group.
+	signalled bool
+	// image is the path of the executable without the mark of deleted files, exe its identity, size its bytes and exeLink
 	// where in dir it is found.
 	image   string
 	exe     files.ID
+	size    int64
 	exeLink string
 }
 
@@ -101,39 +106,57 @@ func (p *pinned) readStat() error {
 		return p.lost("open /proc", err)
 	}
 	p.dir = dir
-	fd, err := unix.Openat(p.dir, "stat", unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return p.lost("open stat", err)
-	}
-	var buf [1024]byte
-	n, err := unix.Read(fd, buf[:])
-	_ = unix.Close(fd)
+	st, err := p.stat("stat")
 	if err != nil {
 		return p.lost("read stat", err)
-	}
-	st, err := parseStat(buf[:n])
-	if err != nil {
-		return fmt.Errorf("/proc/%d/stat: %w", p.pid, err)
 	}
 	p.ppid, p.start, p.kthread = st.ppid, st.start, st.flags&pfKthread != 0
 	return nil
 }
 
+// stat reads the stat file of the process or of one of its threads.
+func (p *pinned) stat(name string) (procStat, error) {
+	var buf [1024]byte
+	b, err := p.read(name, buf[:])
+	if err != nil {
+		return procStat{}, err
+	}
+	return parseStat(b)
+}
+
+// read reads the beginning of a file in the directory of the process into buf.
+func (p *pinned) read(name string, buf []byte) ([]byte, error) {
+	fd, err := unix.Openat(p.dir, name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = unix.Close(fd) }()
+	n := 0
+	for n < len(buf) {
+		m, err := unix.Read(fd, buf[n:])
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if m == 0 {
+			break
+		}
+		n += m
+	}
+	return buf[:n], nil
+}
+
 func (p *pinned) readImage() error {
 	var err error
-	if p.exe, err = p.exeID(); errors.Is(err, unix.ENOENT) && !p.ended() {
-		// The first thread has ended and others go on: they still know the image. Without others the process has
-		// given back its memory and only its exit is left to be told.
-		if p.exeLink, err = p.otherThread(); errors.Is(err, unix.ENOENT) {
-			return errGone
-		} else if err == nil {
-			p.exe, err = p.exeID()
-		}
-	}
-	if err != nil {
+	if p.exe, p.size, err = p.lookAtExe(); err != nil {
 		return p.lost("look at exe", err)
 	}
 	link, err := p.readlink(p.exeLink)
+	if errors.Is(err, unix.ENOENT) {
+		return errGone // its memory went between the two looks
+	}
 	if err != nil {
 		return p.lost("read exe", err)
 	}
@@ -150,7 +173,7 @@ func (p *pinned) readImage() error {
 
 // lost turns an error of reading /proc into errGone when the reason is that the process has ended.
 func (p *pinned) lost(doing string, err error) error {
-	if errors.Is(err, unix.ESRCH) || p.ended() {
+	if errors.Is(err, errGone) || errors.Is(err, unix.ESRCH) || p.ended() {
 		return errGone
 	}
 	if errors.Is(err, unix.ENOENT) && p.alive() != nil {
@@ -175,23 +198,46 @@ func (p *pinned) alive() error {
 // ended reports whether all threads have exited; a zombie nobody has waited for counts as ended.
 func (p *pinned) ended() bool { return readable(p.pidfd) }
 
-// exeID reads the identity of the image as it is at this moment.
-func (p *pinned) exeID() (files.ID, error) {
-	var st unix.Stat_t
-	if err := unix.Fstatat(p.dir, p.exeLink, &st, 0); err != nil {
-		return files.ID{}, err
+// lookAtExe is exeID also when the first thread has ended and others go on: they still know the image. Without others the process has
+// given back its memory, and only its exit is left to be told.
+func (p *pinned) lookAtExe() (files.ID, int64, error) {
+	id, size, err := p.exeID()
+	if !errors.Is(err, unix.ENOENT) || p.ended() {
+		return id, size, err
 	}
-	return files.ID{Dev: st.Dev, Ino: st.Ino}, nil
+	link, err := p.otherThread()
+	if err == nil {
+		p.exeLink = link
+		id, size, err = p.exeID()
+	}
+	if errors.Is(err, unix.ENOENT) {
+		return files.ID{}, 0, errGone
+	}
+	return id, size, err
 }
 
-func (p *pinned) otherThread() (string, error) {
+// exeID reads identity and size of the image as it is at this moment.
+func (p *pinned) exeID() (files.ID, int64, error) {
+	var st unix.Stat_t
+	if err := unix.Fstatat(p.dir, p.exeLink, &st, 0); err != nil {
+		return files.ID{}, 0, err
+	}
+	return files.ID{Dev: st.Dev, Ino: st.Ino}, st.Size, nil
+}
+
+// threads lists the numbers of the threads.
+func (p *pinned) threads() ([]string, error) {
 	fd, err := unix.Openat(p.dir, "task", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	d := os.NewFile(uintptr(fd), "task")
 	defer func() { _ = d.Close() }()
-	names, err := d.Readdirnames(-1)
+	return d.Readdirnames(-1)
+}
+
+func (p *pinned) otherThread() (string, error) {
+	names, err := p.threads()
 	if err != nil {
 		return "", err
 	}
@@ -224,7 +270,7 @@ func (p *pinned) openExe() (*os.File, error) {
 
 // signal sends to the pinned process unless it runs another image than the one that was identified.
 func (p *pinned) signal(sig unix.Signal) error {
-	if id, err := p.exeID(); err != nil {
+	if id, _, err := p.lookAtExe(); err != nil {
 		return p.lost("look at exe", err)
 	} else if id != p.exe {
 		return errChanged
@@ -244,6 +290,28 @@ func (p *pinned) send(sig unix.Signal) error {
 	default:
 		return nil
 	}
+}
+
+// lingers says why a process that was told to end is still there, or "".
+func (p *pinned) lingers() string {
+	st, err := p.stat("stat")
+	if err != nil {
+		return ""
+	}
+	return st.stateText()
+}
+
+// zombie tells of a process that has ended and that its parent has not waited for, or "".
+func zombie(pid int, start uint64) string {
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return ""
+	}
+	st, err := parseStat(b)
+	if err != nil || st.start != start || st.state != 'Z' {
+		return ""
+	}
+	return fmt.Sprintf("a zombie, because its parent, process %d, has not waited for it", st.ppid)
 }
 
 // waitExit blocks until the process has exited, the deadline passes or ctx ends, and reports whether it has.

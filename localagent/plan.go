@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/edr-bridge/edr-bridge/bridge"
 	"github.com/edr-bridge/edr-bridge/localagent/verdict"
@@ -12,16 +13,18 @@ import (
 // plan is what one look over all processes found.
 type plan struct {
 	targets []*pinned
-	// names tells what each target was matched by.
-	names []string
 	// kept names the matches that must not be ended, reason is the first one's.
 	kept   []string
 	reason bridge.Reason
 	// unseen names the processes that the agent could not look at.
 	unseen []string
+	// forest is set once the targets hold their descendants.
+	forest forest
 }
 
+// close lets go of everything that is still held.
 func (pl *plan) close() {
+	pl.forest.letGo(pl.targets)
 	for _, p := range pl.targets {
 		p.close()
 	}
@@ -31,7 +34,9 @@ func (pl *plan) keep(r bridge.Reason, text string) {
 	if pl.reason == bridge.ReasonNone {
 		pl.reason = r
 	}
-	pl.kept = append(pl.kept, text)
+	if !slices.Contains(pl.kept, text) {
+		pl.kept = append(pl.kept, text)
+	}
 }
 
 // plan pins every process that fulfils the criteria and sorts out the protected ones. More than MaxTargets are an
@@ -100,7 +105,10 @@ func (a *Agent) consider(ctx context.Context, pl *plan, pid int, c *criteria, ke
 	if name == "" {
 		return false, nil
 	}
-	reason, why, err := a.protected(p)
+	reason, why, err := a.protected(ctx, p)
+	if errors.Is(err, errGone) {
+		return false, nil
+	}
 	if err != nil {
 		return false, verdict.Hopeless("protections of process %d: %w", pid, err)
 	}
@@ -110,7 +118,7 @@ func (a *Agent) consider(ctx context.Context, pl *plan, pid int, c *criteria, ke
 	}
 	if keep {
 		taken = true
-		pl.targets, pl.names = append(pl.targets, p), append(pl.names, name)
+		pl.targets = append(pl.targets, p)
 	}
 	return true, nil
 }

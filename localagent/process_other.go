@@ -14,6 +14,9 @@ import (
 	"github.com/edr-bridge/edr-bridge/localagent/verdict"
 )
 
+// maxPID bounds process ids.
+const maxPID = 1<<31 - 1
+
 type processSignal int
 
 const (
@@ -32,14 +35,17 @@ type (
 	onceFacts  struct{}
 	imageTable struct{}
 	pinned     struct {
-		pid   int
-		start uint64
-		image string
+		pid       int
+		start     uint64
+		image     string
+		signalled bool
 	}
 )
 
 func pin(int) (*pinned, error) { return nil, errNoProcesses }
 
+func (*pinned) lingers() string                            { return "" }
+func zombie(int, uint64) string                            { return "" }
 func (p *pinned) close()                                   {}
 func (p *pinned) alive() error                             { return errNoProcesses }
 func (p *pinned) ended() bool                              { return false }
@@ -61,7 +67,7 @@ func checkPIDRange(int) error { return nil }
 
 func startedAt(uint64, time.Time) time.Time { return time.Time{} }
 
-func (a *Agent) protected(*pinned) (bridge.Reason, string, error) {
+func (a *Agent) protected(context.Context, *pinned) (bridge.Reason, string, error) {
 	return bridge.ReasonNone, "", errNoProcesses
 }
 

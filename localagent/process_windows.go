@@ -38,7 +38,15 @@ type pinned struct {
 	// start is the creation time in units of 100 ns since 1601 (GetProcessTimes).
 	start uint64
 	image string
+	// signalled is never set: processes are ended one by one here.
+	signalled bool
 }
+
+// lingers has nothing to tell: Windows does not say what a process waits for.
+func (*pinned) lingers() string { return "" }
+
+// zombie has nothing to tell: Windows has none.
+func zombie(int, uint64) string { return "" }
 
 // pin opens the process and reads who it is. It returns errGone when there is none or it has ended.
 func pin(pid int) (*pinned, error) {

@@ -1,59 +1,70 @@
 package localagent
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 
 	"github.com/edr-bridge/edr-bridge/bridge"
+	"github.com/edr-bridge/edr-bridge/localagent/safety"
 )
 
-// protection is one entry of the never-touch table: a process is protected when it is (when) and runs (images) what
-// the entry says. No entry goes by the name of a process, because programs choose their names.
-type protection struct {
-	name, why string
-	// images are absolute paths, patterns of path.Match, or whole trees when they end in a slash; nil = any.
-	images []string
-	// when narrows the entry; nil = always.
-	when func(own *ownFacts, p *pinned) (bool, error)
-}
+// condition is what must hold besides, or instead of, the paths and units of an entry of the never-touch table.
+type condition func(ctx context.Context, a *Agent, own *ownFacts, p *pinned) (bool, error)
 
-// protections is the never-touch table. Settings add to it, nothing takes from it.
-func protections() []protection {
-	return []protection{
-		{name: "process 1", why: "the machine ends with it", when: func(_ *ownFacts, p *pinned) (bool, error) { return p.pid == 1, nil }},
-		{name: "kernel thread", why: "it is part of the kernel", when: func(_ *ownFacts, p *pinned) (bool, error) { return p.kthread, nil }},
-		{name: "self", why: "it is this agent", when: func(own *ownFacts, p *pinned) (bool, error) { return p.pid == own.pid, nil }},
-		{name: "ancestor", why: "this agent was started by it", when: func(own *ownFacts, p *pinned) (bool, error) {
-			return own.ancestors[p.pid] == p.start && p.start != 0, nil
-		}},
-		{name: "own program", why: "it runs the program of this agent", when: func(own *ownFacts, p *pinned) (bool, error) { return p.exe == own.exe, nil }},
-		{name: "init and systemd", why: "services, logins and devices depend on it", images: []string{
-			"/sbin/init", "/usr/lib/systemd/systemd", "/usr/lib/systemd/systemd-*", "/lib/systemd/systemd", "/lib/systemd/systemd-*",
-			"/usr/sbin/openrc*", "/sbin/openrc*", "/sbin/runit", "/usr/bin/runsvdir", "/usr/bin/s6-svscan",
-		}},
-		{name: "message bus", why: "systemd and logins depend on it", images: []string{
-			"/usr/bin/dbus-daemon", "/usr/bin/dbus-broker", "/usr/bin/dbus-broker-launch",
-		}},
-		{name: "Kaspersky agent", why: "it protects this machine", images: []string{
-			"/opt/kaspersky/", "/var/opt/kaspersky/", "/opt/KasperskyLab/",
-		}},
-		{
-			name: "ssh listener", why: "nobody could log in to repair things; its sessions may be ended",
-			images: []string{"/usr/sbin/sshd", "/usr/local/sbin/sshd"}, when: sshListener,
+// conditions returns the conditions of the entries that have one, by name of the entry.
+func conditions() map[string]condition {
+	return map[string]condition{
+		safety.Process1:     func(_ context.Context, _ *Agent, _ *ownFacts, p *pinned) (bool, error) { return p.pid == 1, nil },
+		safety.KernelThread: func(_ context.Context, _ *Agent, _ *ownFacts, p *pinned) (bool, error) { return p.kthread, nil },
+		safety.Self: func(_ context.Context, _ *Agent, own *ownFacts, p *pinned) (bool, error) {
+			return p.pid == own.pid, nil
 		},
-		{name: "container runtime", why: "every container depends on it", images: []string{
-			"/usr/bin/dockerd", "/usr/bin/containerd", "/usr/bin/containerd-shim*", "/usr/local/bin/containerd*", "/usr/bin/crio",
-			"/usr/bin/conmon", "/usr/bin/kubelet", "/usr/local/bin/kubelet", "/usr/local/bin/k3s", "/usr/sbin/libvirtd", "/usr/sbin/virtqemud",
-		}},
-		{name: "guest agent", why: "the hypervisor manages this machine through it", images: []string{
-			"/usr/bin/qemu-ga", "/usr/sbin/qemu-ga", "/usr/bin/vmtoolsd", "/usr/sbin/hv_kvp_daemon", "/usr/bin/amazon-ssm-agent", "/usr/sbin/waagent",
-		}},
+		safety.Ancestor: func(_ context.Context, _ *Agent, own *ownFacts, p *pinned) (bool, error) {
+			return own.ancestors[p.pid] == p.start && p.start != 0, nil
+		},
+		safety.OwnProgram:  ownProgram,
+		safety.SSHListener: sshListener,
+		safety.UnitMain:    unitMain,
 	}
 }
 
+// ownProgram goes by identity, and by digest where the agent's file was copied or replaced by an equal one.
+func ownProgram(ctx context.Context, a *Agent, own *ownFacts, p *pinned) (bool, error) {
+	if p.exe == own.exe {
+		return true, nil
+	}
+	if p.size != own.size || p.size == 0 {
+		return false, nil
+	}
+	mine, err := a.ownDigest(ctx)
+	if err != nil {
+		return false, err
+	}
+	d, err := a.imageDigests(ctx, p)
+	if err != nil {
+		return false, p.lost("digest of the image", err)
+	}
+	return d.SHA256 == mine, nil
+}
+
+func (a *Agent) ownDigest(ctx context.Context) (string, error) {
+	f, err := os.Open("/proc/self/exe")
+	if err != nil {
+		return "", fmt.Errorf("own program: %w", err)
+	}
+	defer func() { _ = f.Close() }()
+	d, err := a.digests.Of(ctx, f, true, true)
+	if err != nil {
+		return "", fmt.Errorf("own program: %w", err)
+	}
+	return d.SHA256, nil
+}
+
 // sshListener tells the listener from its sessions: a session was forked by a process with the same image.
-func sshListener(_ *ownFacts, p *pinned) (bool, error) {
+func sshListener(_ context.Context, _ *Agent, _ *ownFacts, p *pinned) (bool, error) {
 	if p.ppid <= 1 {
 		return true, nil
 	}
@@ -70,7 +81,7 @@ func sshListener(_ *ownFacts, p *pinned) (bool, error) {
 
 // protected returns why the pinned process must not be ended, or ReasonNone. It costs no system call for an
 // ordinary process; an error means that it cannot be told, and then nothing may be done.
-func (a *Agent) protected(p *pinned) (bridge.Reason, string, error) {
+func (a *Agent) protected(ctx context.Context, p *pinned) (bridge.Reason, string, error) {
 	own, err := a.own.get()
 	if err != nil {
 		return bridge.ReasonNone, "", err
@@ -81,17 +92,12 @@ func (a *Agent) protected(p *pinned) (bridge.Reason, string, error) {
 		return bridge.ReasonNone, "", err
 	}
 	for i, e := range table.entries {
-		if e.images != nil && !runs[i] {
-			continue
-		}
-		hit := true
-		if e.when != nil {
-			if hit, err = e.when(own, p); err != nil {
-				return bridge.ReasonNone, "", fmt.Errorf("%s: %w", e.name, err)
-			}
+		hit, err := table.covers(ctx, a, own, p, i, runs)
+		if err != nil {
+			return bridge.ReasonNone, "", fmt.Errorf("%s: %w", e.Name, err)
 		}
 		if hit {
-			return bridge.ReasonProtectedProcess, e.name + ": " + e.why, nil
+			return bridge.ReasonProtectedProcess, e.Name + ": " + e.Why, nil
 		}
 	}
 	if a.cfg.ProtectedPIDs != nil && slices.Contains(a.cfg.ProtectedPIDs(), p.pid) {

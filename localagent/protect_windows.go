@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -15,56 +14,12 @@ import (
 
 	"github.com/edr-bridge/edr-bridge/bridge"
 	"github.com/edr-bridge/edr-bridge/localagent/firewall"
+	"github.com/edr-bridge/edr-bridge/localagent/safety"
 )
-
-// protection is one entry of the never-touch table. Images are paths below a folder of the system, trees when they
-// end in a separator; no entry goes by a name alone.
-type protection struct {
-	name, why string
-	folder    func() (string, error)
-	images    []string
-}
-
-// protections is the never-touch table. Settings add to it, nothing takes from it. Besides, whatever the system
-// itself calls critical is protected (IsProcessCritical of processthreadsapi.h).
-func protections() []protection {
-	system := windows.GetSystemDirectory
-	return []protection{
-		{"system process", "the machine stops without it", system, []string{
-			"csrss.exe", "wininit.exe", "winlogon.exe", "services.exe", "lsass.exe", "lsaiso.exe", "smss.exe", "svchost.exe", "fontdrvhost.exe",
-		}},
-		{"Kaspersky agent", "it protects this machine", programFiles(windows.FOLDERID_ProgramFilesX86), []string{`Kaspersky Lab\`, `Kaspersky\`}},
-		{"Kaspersky agent", "it protects this machine", programFiles(windows.FOLDERID_ProgramFiles), []string{`Kaspersky Lab\`, `Kaspersky\`}},
-		{"guest agent", "the hypervisor manages this machine through it", programFiles(windows.FOLDERID_ProgramFiles), []string{`VMware\VMware Tools\`, `Qemu-ga\`}},
-	}
-}
-
-func programFiles(id *windows.KNOWNFOLDERID) func() (string, error) {
-	return func() (string, error) { return windows.KnownFolderPath(id, 0) }
-}
-
-func (e *protection) covers(image string) (bool, error) {
-	folder, err := e.folder()
-	if err != nil {
-		return false, fmt.Errorf("%s: %w", e.name, err)
-	}
-	for _, name := range e.images {
-		full := filepath.Join(folder, name)
-		if strings.HasSuffix(name, `\`) {
-			full += `\`
-			if len(image) > len(full) && strings.EqualFold(image[:len(full)], full) {
-				return true, nil
-			}
-		} else if strings.EqualFold(image, full) {
-			return true, nil
-		}
-	}
-	return false, nil
-}
 
 // protected returns why the pinned process must not be ended, or ReasonNone; an error means that it cannot be told,
 // and then nothing may be done.
-func (a *Agent) protected(p *pinned) (bridge.Reason, string, error) {
+func (a *Agent) protected(_ context.Context, p *pinned) (bridge.Reason, string, error) {
 	own, err := a.own.get()
 	if err != nil {
 		return bridge.ReasonNone, "", err
@@ -84,14 +39,11 @@ func (a *Agent) protected(p *pinned) (bridge.Reason, string, error) {
 	if critical {
 		return bridge.ReasonProtectedProcess, "critical process: the system stops when it ends", nil
 	}
-	for _, e := range protections() {
-		hit, err := e.covers(p.image)
-		if err != nil {
-			return bridge.ReasonNone, "", err
-		}
-		if hit {
-			return bridge.ReasonProtectedProcess, e.name + ": " + e.why, nil
-		}
+	// Besides the table, whatever the system itself calls critical is protected.
+	if e, hit, err := safety.Covers(safety.KindProcess, p.image); err != nil {
+		return bridge.ReasonNone, "", err
+	} else if hit {
+		return bridge.ReasonProtectedProcess, e.Name + ": " + e.Why, nil
 	}
 	if a.cfg.ProtectedPIDs != nil && slices.Contains(a.cfg.ProtectedPIDs(), p.pid) {
 		return bridge.ReasonProtectedProcess, "own service: the bridge depends on it", nil

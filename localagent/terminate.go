@@ -22,17 +22,20 @@ func (a *Agent) terminate(ctx context.Context, o bridge.Order, t bridge.Terminat
 	if err != nil {
 		return bridge.Receipt{}, err
 	}
+	if o.Subject.Tree {
+		defer hurry()()
+	}
 	switch {
 	case o.Subject.PID != 0:
 		return a.terminateSubject(ctx, o.Subject, &c)
 	case c.empty():
 		return bridge.Receipt{}, verdict.Refuse(bridge.ReasonInvalid, "name the process by pid with start time and path, by path or by digest")
 	default:
-		return a.terminateMatching(ctx, &c)
+		return a.terminateMatching(ctx, &c, o.Subject.Tree)
 	}
 }
 
-// terminateSubject ends the one process an order is about.
+// terminateSubject ends the one process an order is about, with s.Tree its descendants as well.
 func (a *Agent) terminateSubject(ctx context.Context, s bridge.Process, c *criteria) (bridge.Receipt, error) {
 	if err := checkPID(s.PID); err != nil {
 		return bridge.Receipt{}, err
@@ -50,13 +53,15 @@ func (a *Agent) terminateSubject(ctx context.Context, s bridge.Process, c *crite
 	if err != nil {
 		return bridge.Receipt{}, pinVerdict(s.PID, err)
 	}
-	pl := plan{targets: []*pinned{p}, names: []string{p.image}}
+	pl := plan{targets: []*pinned{p}}
 	defer pl.close()
 	if p.start != s.Start {
 		return bridge.Receipt{}, verdict.Refuse(bridge.ReasonProcessChanged, "process %d started at tick %d, the order means the one of tick %d: the pid was used again", s.PID, p.start, s.Start)
 	}
 	// The never-touch table comes before the image is compared: a kernel thread has none.
-	if reason, why, err := a.protected(p); err != nil {
+	if reason, why, err := a.protected(ctx, p); errors.Is(err, errGone) {
+		return a.gone(s), nil
+	} else if err != nil {
 		return bridge.Receipt{}, verdict.Hopeless("protections of process %d: %w", s.PID, err)
 	} else if reason != bridge.ReasonNone {
 		return bridge.Receipt{}, verdict.Refuse(reason, "process %d (%s) is protected: %s", s.PID, verdict.Shown(p.image), why)
@@ -73,25 +78,35 @@ func (a *Agent) terminateSubject(ctx context.Context, s bridge.Process, c *crite
 			return bridge.Receipt{}, verdict.Refuse(bridge.ReasonProcessChanged, "process %d (%s) does not fulfil the path or digests of the task", s.PID, verdict.Shown(p.image))
 		}
 	}
+	if s.Tree {
+		if err := a.grow(ctx, &pl); err != nil {
+			return bridge.Receipt{}, err
+		}
+	}
 	if a.cfg.DryRun {
-		return dryRun("would have ended "+p.String(), nil), nil
+		return dryRun("would have ended "+pl.list(), pl.kept), nil
 	}
 	if err := verdict.Stopped(ctx, "not begun"); err != nil {
 		return bridge.Receipt{}, err
 	}
-	res := a.end(ctx, &pl)
-	if len(res.changed) > 0 {
+	res := a.endAll(ctx, &pl)
+	if len(res.changed) > 0 && len(res.ended) == 0 {
 		return bridge.Receipt{}, verdict.Refuse(bridge.ReasonProcessChanged, "process %d has just begun to run another image", s.PID)
 	}
-	return res.receipt(ctx, nil)
+	return res.receipt(ctx)
 }
 
 // terminateMatching ends every process that fulfils the criteria. No match is done, so that an order that comes
 // twice is not an error the second time.
-func (a *Agent) terminateMatching(ctx context.Context, c *criteria) (bridge.Receipt, error) {
+func (a *Agent) terminateMatching(ctx context.Context, c *criteria, tree bool) (bridge.Receipt, error) {
 	var total result
 	for round := range maxRounds {
 		pl, err := a.plan(ctx, c)
+		if err == nil && tree {
+			if err = a.grow(ctx, pl); err != nil {
+				pl.close()
+			}
+		}
 		if err != nil {
 			if len(total.ended) > 0 {
 				return bridge.Receipt{}, verdict.Undecided("%s; then: %w", total.summary(), err)
@@ -107,10 +122,10 @@ func (a *Agent) terminateMatching(ctx context.Context, c *criteria) (bridge.Rece
 			pl.close()
 			return bridge.Receipt{}, err
 		}
-		total.add(a.end(ctx, pl))
+		total.add(a.endAll(ctx, pl))
 		pl.close()
 		if len(total.denied) > 0 || len(total.running) > 0 {
-			return total.receipt(ctx, pl.kept)
+			return total.receipt(ctx)
 		}
 	}
 	return bridge.Receipt{}, verdict.Undecided("%s, but processes with that image keep coming back: end what starts them", total.summary())
@@ -119,14 +134,11 @@ func (a *Agent) terminateMatching(ctx context.Context, c *criteria) (bridge.Rece
 // settled turns a look that found nothing more to end into the receipt.
 func (a *Agent) settled(ctx context.Context, pl *plan, total *result) (bridge.Receipt, error) {
 	if a.cfg.DryRun && len(pl.targets) > 0 {
-		names := make([]string, len(pl.targets))
-		for i, p := range pl.targets {
-			names[i] = p.String()
-		}
-		return dryRun("would have ended "+verdict.List(names), pl.kept), nil
+		return dryRun("would have ended "+pl.list(), pl.kept), nil
 	}
 	if len(total.ended)+len(total.left) > 0 {
-		r, err := total.receipt(ctx, pl.kept)
+		total.keep(pl.kept)
+		r, err := total.receipt(ctx)
 		if err == nil && len(pl.unseen) > 0 {
 			r.Detail += "; not looked at, because the system does not allow it: " + verdict.List(pl.unseen)
 		}
@@ -163,8 +175,20 @@ func (p *pinned) String() string {
 	return fmt.Sprintf("pid %d (%s, start %d)", p.pid, verdict.Shown(p.image), p.start)
 }
 
+// list names the targets.
+func (pl *plan) list() string {
+	names := make([]string, len(pl.targets))
+	for i, p := range pl.targets {
+		names[i] = p.String()
+	}
+	return verdict.List(names)
+}
+
 func (a *Agent) gone(s bridge.Process) bridge.Receipt {
 	text := fmt.Sprintf("already gone: pid %d (%s, start %d)", s.PID, verdict.Shown(s.Path), s.Start)
+	if why := zombie(s.PID, s.Start); why != "" {
+		text += ", " + why
+	}
 	if a.cfg.DryRun {
 		return dryRun(text, nil)
 	}

@@ -247,8 +247,13 @@ func TestTerminateSaysAlreadyGone(t *testing.T) {
 	}
 	agenttest.Eventually(t, "the child is a zombie", v.dead)
 	done(t, a, o, "already gone: pid ")
+	done(t, a, o, "a zombie, because its parent, process "+itoa(os.Getpid()))
 	_ = v.cmd.Wait()
 	done(t, a, o, "already gone: pid ")
+	r, err := a.Execute(t.Context(), o)
+	if err != nil || contains(r.Detail, "zombie") {
+		t.Errorf("receipt = %+v, %v for a process nobody knows any more", r, err)
+	}
 }
 
 func TestTerminateFindsAProcessWhoseFirstThreadHasEnded(t *testing.T) {

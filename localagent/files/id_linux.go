@@ -7,11 +7,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ID names a file on this machine for as long as it exists.
-type ID struct {
-	Dev, Ino uint64
-}
-
 // Key changes whenever the content of a file can have changed: ctime cannot be set by programs (inode(7)).
 type Key struct {
 	ID

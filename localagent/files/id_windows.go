@@ -26,3 +26,14 @@ func KeyOf(f *os.File) (Key, int64, error) {
 	return Key{i.VolumeSerialNumber, i.FileIndexHigh, i.FileIndexLow, i.FileSizeHigh, i.FileSizeLow, i.LastWriteTime},
 		int64(i.FileSizeHigh)<<32 | int64(i.FileSizeLow), nil
 }
+
+// IDOf returns the identity of the file at path; links are followed.
+func IDOf(path string) (ID, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return ID{}, err
+	}
+	defer func() { _ = f.Close() }()
+	st, err := StatOf(f)
+	return st.ID, err
+}

@@ -46,7 +46,7 @@ func (w *Firewall) Block(ctx context.Context, t bridge.BlockAddress, d time.Dura
 	if d < time.Second || d > maxBlockFor {
 		return bridge.Receipt{}, verdict.Refuse(bridge.ReasonInvalid, "a block lasts between 1 second and %s, not %s", maxBlockFor, d)
 	}
-	if err := w.mayBlock(prefix); err != nil {
+	if err := w.mayBlock(ctx, prefix); err != nil {
 		return bridge.Receipt{}, err
 	}
 	if w.cfg.DryRun {
@@ -59,7 +59,32 @@ func (w *Firewall) Block(ctx context.Context, t bridge.BlockAddress, d time.Dura
 }
 
 // mayBlock refuses networks this machine lives by. When they cannot be found out, nothing is blocked.
-func (w *Firewall) mayBlock(prefix netip.Prefix) error {
+func (w *Firewall) mayBlock(ctx context.Context, prefix netip.Prefix) error {
+	live, err := w.untouchable(ctx)
+	if err != nil {
+		return err
+	}
+	return w.refused(prefix, live)
+}
+
+// untouchable returns the networks no block may touch, as they are at this moment.
+func (w *Firewall) untouchable(ctx context.Context) ([]taboo, error) {
+	live, err := lifelines()
+	if v, ok := errors.AsType[*verdict.Error](err); ok {
+		return nil, v
+	}
+	if err != nil {
+		return nil, verdict.Hopeless("find out which addresses must never be blocked: %w", err)
+	}
+	peers, err := w.kept(ctx)
+	if err != nil {
+		return nil, verdict.Untouched("find out which addresses must never be blocked: %w", err)
+	}
+	return append(live, peers...), nil
+}
+
+// refused says why a prefix may not be blocked.
+func (w *Firewall) refused(prefix netip.Prefix, live []taboo) error {
 	if prefix.Addr().IsLinkLocalUnicast() && prefix.Addr().Is6() {
 		return verdict.Refuse(bridge.ReasonProtectedAddress, "%s is never blocked: link-local addresses belong to a link, and routers answer there", targetText(prefix))
 	}
@@ -73,16 +98,9 @@ func (w *Firewall) mayBlock(prefix netip.Prefix) error {
 			return verdict.Refuse(bridge.ReasonProtectedAddress, "%s is never blocked: %s is this machine", targetText(prefix), addr)
 		}
 	}
-	live, err := lifelines()
-	if v, ok := errors.AsType[*verdict.Error](err); ok {
-		return v
-	}
-	if err != nil {
-		return verdict.Hopeless("find out which addresses must never be blocked: %w", err)
-	}
 	for _, n := range live {
 		if n.prefix.Overlaps(prefix) {
-			return verdict.Refuse(bridge.ReasonProtectedAddress, "%s is never blocked: %s %s", targetText(prefix), n.prefix.Addr(), n.why)
+			return verdict.Refuse(bridge.ReasonProtectedAddress, "%s is never blocked: %s %s", targetText(prefix), targetText(n.prefix), n.why)
 		}
 	}
 	return nil

@@ -22,16 +22,20 @@ const timeoutSlack = 2 * time.Second
 func (w *Firewall) applyBlock(ctx context.Context, prefix netip.Prefix, d time.Duration) (bridge.Receipt, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	conn, err := nftables.New()
+	if w.blockFast(prefix, d) {
+		return w.blocked(ctx, prefix, w.untilNow(d))
+	}
+	conn, err := nftables.New(nftables.AsLasting())
 	if err != nil {
 		return bridge.Receipt{}, netfilterVerdict("open netlink", err)
 	}
+	defer func() { _ = conn.CloseLasting() }()
 	rules := newBlockRules()
 	before, err := rules.readBlocks(conn)
 	if err != nil {
 		return bridge.Receipt{}, netfilterVerdict("read the block table", err)
 	}
-	inside, d, held, err := overlapping(before, prefix, d)
+	inside, d, held, err := overlapping(before.blocks, prefix, d)
 	if err != nil {
 		return bridge.Receipt{}, err
 	}
@@ -45,19 +49,20 @@ func (w *Firewall) applyBlock(ctx context.Context, prefix netip.Prefix, d time.D
 	if err := verdict.Stopped(ctx, "not begun"); err != nil {
 		return bridge.Receipt{}, err
 	}
-	if err := rules.put(conn, before, target, d, inside); err != nil {
-		return bridge.Receipt{}, err
-	}
-	flushErr := conn.Flush()
+	flushErr := change(func(c *nftables.Conn) error { return rules.put(c, before, target, d, inside) })
 	if w.testOnlyApplied != nil {
 		w.testOnlyApplied()
 	}
+	count, cerr := generation()
 	after, err := rules.readBlocks(conn)
+	if err == nil && cerr == nil {
+		w.remember(count, after)
+	}
 	if err != nil {
 		return bridge.Receipt{}, verdict.Undecided("read the block table back: %w", errors.Join(err, flushErr))
 	}
 	if b, ok := after.find(target); ok && after.intact && b.Left > 0 && b.Timeout > d-timeoutSlack {
-		return w.blocked(ctx, prefix, "blocked until "+w.cfg.Now().Add(b.Left).UTC().Format(time.RFC3339))
+		return w.blocked(ctx, prefix, w.untilNow(b.Left))
 	}
 	if flushErr != nil {
 		return bridge.Receipt{}, netfilterVerdict("change the block table", flushErr)
@@ -68,29 +73,8 @@ func (w *Firewall) applyBlock(ctx context.Context, prefix netip.Prefix, d time.D
 	return bridge.Receipt{}, verdict.Untouched("the block of %s did not read back and was taken back: does something else change table inet %s?", targetText(prefix), blockTable)
 }
 
-// overlapping compares the block with those that stand: held is one that does the whole work already, inside are
-// the narrower ones it replaces; it then lasts as long as the longest of them.
-func overlapping(st *blockState, prefix netip.Prefix, d time.Duration) (inside []netip.Prefix, _ time.Duration, held Block, err error) {
-	for _, b := range st.blocks {
-		switch {
-		case b.Prefix == prefix:
-			if b.Left >= d {
-				held = b
-			}
-		case b.Prefix.IsSingleIP() || prefix.IsSingleIP() && b.Left < d:
-			// Single addresses live in a set of their own and may stand beside a prefix.
-		case b.Prefix.Bits() < prefix.Bits() && b.Prefix.Contains(prefix.Addr()):
-			if b.Left < d {
-				return nil, d, held, verdict.Refuse(bridge.ReasonInvalid, "%s lies in %s, which is blocked for another %s: block that prefix again, or unblock it first",
-					prefix, b.Prefix, b.Left.Round(time.Second))
-			}
-			held = b
-		case prefix.Overlaps(b.Prefix):
-			inside = append(inside, b.Prefix)
-			d = max(d, b.Left)
-		}
-	}
-	return inside, d, held, nil
+func (w *Firewall) untilNow(left time.Duration) string {
+	return "blocked until " + w.cfg.Now().Add(left).UTC().Format(time.RFC3339)
 }
 
 // put queues the change. A table that is not as it has to be is made anew with the blocks it had, and so is one
@@ -101,30 +85,27 @@ func (r *blockRules) put(c *nftables.Conn, before *blockState, prefix netip.Pref
 		carried := slices.DeleteFunc(slices.Clone(before.blocks), func(b Block) bool {
 			return b.Prefix == prefix || slices.Contains(inside, b.Prefix)
 		})
-		if err := errors.Join(r.create(c, carried), c.SetAddElements(set, els)); err != nil {
-			return verdict.Hopeless("describe the block table: %w", err)
-		}
-		return nil
+		return errors.Join(r.create(c, carried), c.SetAddElements(set, els))
+	}
+	if _, ok := before.find(prefix); !ok && prefix.IsSingleIP() {
+		// A deletion makes the kernel wait for its readers, some 10 ms.
+		return c.SetAddElements(set, els)
 	}
 	// Adding before deleting makes the deletion safe when the element has just run out.
-	err := errors.Join(c.SetAddElements(set, els), c.SetDeleteElements(set, els), c.SetAddElements(set, els))
-	if err != nil {
-		return verdict.Hopeless("describe the block of %s: %w", prefix, err)
-	}
-	return nil
+	return errors.Join(c.SetAddElements(set, els), c.SetDeleteElements(set, els), c.SetAddElements(set, els))
 }
 
 // rollBack makes the table what it was before, and checks that.
 func (r *blockRules) rollBack(c *nftables.Conn, before *blockState) error {
-	if before.exists {
-		if err := r.create(c, before.blocks); err != nil {
-			return err
+	err := change(func(c *nftables.Conn) error {
+		if before.exists {
+			return r.create(c, before.blocks)
 		}
-	} else {
 		c.AddTable(r.table)
 		c.DelTable(r.table)
-	}
-	if err := c.Flush(); err != nil {
+		return nil
+	})
+	if err != nil {
 		return fmt.Errorf("change the block table: %w", err)
 	}
 	now, err := r.readBlocks(c)

@@ -125,12 +125,21 @@ func (r *blockRules) create(c *nftables.Conn, carried []Block) error {
 	for _, rule := range r.rules {
 		c.AddRule(rule)
 	}
-	for _, b := range carried {
-		if b.Left < setElementMinimumLeft {
-			continue
+	return r.addBlocks(c, carried)
+}
+
+// addBlocks queues any number of blocks; those that are all but over are left out.
+func (r *blockRules) addBlocks(c *nftables.Conn, blocks []Block) error {
+	lists := make(map[*nftables.Set][]nftables.SetElement)
+	for _, b := range blocks {
+		if b.Left >= setElementMinimumLeft {
+			set := r.set(b.Prefix)
+			lists[set] = append(lists[set], elements(b.Prefix, b.Left)...)
 		}
-		if err := c.SetAddElements(r.set(b.Prefix), elements(b.Prefix, b.Left)); err != nil {
-			return fmt.Errorf("carry %s over: %w", b.Prefix, err)
+	}
+	for set, els := range lists {
+		if err := addElements(c, set, els); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -155,15 +164,6 @@ func elements(p netip.Prefix, timeout time.Duration) []nftables.SetElement {
 		return []nftables.SetElement{first}
 	}
 	return []nftables.SetElement{first, {Key: lastOf(p).Next().AsSlice(), IntervalEnd: true}}
-}
-
-func lastOf(p netip.Prefix) netip.Addr {
-	b := p.Addr().AsSlice()
-	for i := p.Bits(); i < len(b)*8; i++ {
-		b[i/8] |= 1 << (7 - i%8)
-	}
-	last, _ := netip.AddrFromSlice(b)
-	return last
 }
 
 // sameRules reports whether the kernel has exactly the rules of want in a chain, by comment and length.

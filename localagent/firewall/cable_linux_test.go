@@ -30,8 +30,8 @@ func (f far) do(work func()) {
 	<-done
 }
 
-// cable connects the test's namespace with a far one by a pair of virtual interfaces.
-func cable(t *testing.T) far {
+// newFar makes a network namespace with a thread that lives in it, and returns a descriptor of the namespace.
+func newFar(t testing.TB) (far, int) {
 	t.Helper()
 	f := far{work: make(chan func())}
 	ready := make(chan error)
@@ -54,36 +54,50 @@ func cable(t *testing.T) far {
 		t.Skipf("the machine allows no network namespaces: %v", err)
 	}
 	t.Cleanup(func() { close(f.work); <-ended; _ = unix.Close(fd) })
-	must := func(err error) {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
+	return f, fd
+}
+
+// up gives an interface of the calling thread's namespace addresses and sets it up, loopback as well.
+func up(t testing.TB, name string, addrs ...string) *netlink.Handle {
+	t.Helper()
+	h, err := netlink.NewHandle()
+	must(t, err)
+	lo, err := h.LinkByName("lo")
+	must(t, err)
+	must(t, h.LinkSetUp(lo))
+	link, err := h.LinkByName(name)
+	must(t, err)
+	for _, s := range addrs {
+		addr, err := netlink.ParseAddr(s)
+		must(t, err)
+		addr.Flags = unix.IFA_F_NODAD
+		must(t, h.AddrAdd(link, addr))
 	}
-	must(netlink.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "near"}, PeerName: "far", PeerNamespace: netlink.NsFd(fd)}))
-	up := func(h *netlink.Handle, name string, addrs ...string) {
-		lo, err := h.LinkByName("lo")
-		must(err)
-		must(h.LinkSetUp(lo))
-		link, err := h.LinkByName(name)
-		must(err)
-		for _, s := range addrs {
-			addr, err := netlink.ParseAddr(s)
-			must(err)
-			addr.Flags = unix.IFA_F_NODAD
-			must(h.AddrAdd(link, addr))
-		}
-		must(h.LinkSetUp(link))
+	must(t, h.LinkSetUp(link))
+	return h
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
 	}
-	here, err := netlink.NewHandle()
-	must(err)
-	up(here, "near", near4+"/24", near6+"/64")
-	must(here.RouteAdd(&netlink.Route{Gw: net.ParseIP(gateway4)}))
-	f.do(func() {
-		there, err := netlink.NewHandle()
-		must(err)
-		up(there, "far", far4+"/24", far6+"/64", "198.51.100.3/24")
-	})
+}
+
+// plug connects the test's namespace with another one by a pair of virtual interfaces.
+func plug(t testing.TB, here, there string, namespace int) {
+	t.Helper()
+	must(t, netlink.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: here}, PeerName: there, PeerNamespace: netlink.NsFd(namespace)}))
+}
+
+// cable connects the test's namespace with a far one.
+func cable(t testing.TB) far {
+	t.Helper()
+	f, fd := newFar(t)
+	plug(t, "near", "far", fd)
+	here := up(t, "near", near4+"/24", near6+"/64")
+	must(t, here.RouteAdd(&netlink.Route{Gw: net.ParseIP(gateway4)}))
+	f.do(func() { up(t, "far", far4+"/24", far6+"/64", "198.51.100.3/24") })
 	return f
 }
 
@@ -150,3 +164,21 @@ func mustDial(t *testing.T, f *far, addr string) net.Conn {
 }
 
 func tcpAddr(s string) *net.TCPAddr { return net.TCPAddrFromAddrPort(netip.MustParseAddrPort(s)) }
+
+// addRoute adds a route of the calling thread's namespace: to one address, to the /24 of an address that ends in 0, or to everything.
+func addRoute(to, gateway string) error {
+	bits := 32
+	switch {
+	case to == "0.0.0.0":
+		bits = 0
+	case netip.MustParseAddr(to).As4()[3] == 0:
+		bits = 24
+	}
+	h, err := netlink.NewHandle()
+	if err != nil {
+		return err
+	}
+	return h.RouteAdd(&netlink.Route{
+		Dst: &net.IPNet{IP: net.ParseIP(to).To4(), Mask: net.CIDRMask(bits, 32)}, Gw: net.ParseIP(gateway),
+	})
+}

@@ -28,14 +28,19 @@ const (
 	tcpNewSynRecv = 12
 )
 
-// cutFlows destroys the TCP sockets of this machine whose peer lies in prefix, whoever began the connection. Their
-// programs get ECONNABORTED (sock_diag(7), SOCK_DESTROY). It returns how many it cut.
+// cutFlows destroys the TCP sockets of this machine whose peer lies in prefix, whoever began the connection.
 func cutFlows(ctx context.Context, prefix netip.Prefix) (int, error) {
 	families := []uint8{unix.AF_INET6}
 	if prefix.Addr().Is4() {
 		// IPv4 peers of sockets that speak both are listed under IPv6.
 		families = []uint8{unix.AF_INET, unix.AF_INET6}
 	}
+	return cutWhere(ctx, families, func(_, peer netip.AddrPort) bool { return prefix.Contains(peer.Addr()) })
+}
+
+// cutWhere destroys the TCP sockets of the calling thread's network namespace that match. Their programs get ECONNABORTED
+// (sock_diag(7), SOCK_DESTROY). It returns how many it cut.
+func cutWhere(ctx context.Context, families []uint8, match func(local, peer netip.AddrPort) bool) (int, error) {
 	cut := 0
 	var errs []error
 	for _, family := range families {
@@ -48,8 +53,7 @@ func cutFlows(ctx context.Context, prefix netip.Prefix) (int, error) {
 			if cause := context.Cause(ctx); cause != nil {
 				return cut, errors.Join(append(errs, cause)...)
 			}
-			peer, ok := netip.AddrFromSlice(s.ID.Destination)
-			if !ok || !prefix.Contains(peer.Unmap()) || idle(s.State) {
+			if idle(s.State) || !match(endOf(s.ID.Source, s.ID.SourcePort), endOf(s.ID.Destination, s.ID.DestinationPort)) {
 				continue
 			}
 			switch err := destroy(s); {
@@ -63,6 +67,11 @@ func cutFlows(ctx context.Context, prefix netip.Prefix) (int, error) {
 		}
 	}
 	return cut, errors.Join(errs...)
+}
+
+func endOf(ip net.IP, port uint16) netip.AddrPort {
+	addr, _ := netip.AddrFromSlice(ip)
+	return netip.AddrPortFrom(addr.Unmap(), port)
 }
 
 func idle(state uint8) bool {

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/vishvananda/netlink"
@@ -18,9 +19,11 @@ import (
 const maxResolvConf = 64 << 10
 
 // resolvConfs name the servers programs ask and, where a stub on this machine is asked, those the stub asks
-// (resolv.conf(5), systemd-resolved.service(8)).
+// (resolv.conf(5), systemd-resolved.service(8), rc-manager in NetworkManager.conf(5), resolvconf(8) of Debian).
 func resolvConfs() []string {
-	return []string{"/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"}
+	return []string{
+		"/etc/resolv.conf", "/run/systemd/resolve/resolv.conf", "/run/NetworkManager/no-stub-resolv.conf", "/run/dnsmasq/resolv.conf",
+	}
 }
 
 // lifelines returns what this machine needs to stay on the network: its own addresses, its gateways and its name
@@ -33,14 +36,12 @@ func lifelines() ([]taboo, error) {
 			found = append(found, taboo{netip.PrefixFrom(addr, addr.BitLen()), why})
 		}
 	}
-	addrs, err := net.InterfaceAddrs()
+	own, err := ownAddresses()
 	if err != nil {
-		return nil, fmt.Errorf("own addresses: %w", err)
+		return nil, err
 	}
-	for _, a := range addrs {
-		if n, ok := a.(*net.IPNet); ok {
-			add(n.IP, "is an address of this machine")
-		}
+	for addr := range own {
+		found = append(found, taboo{netip.PrefixFrom(addr, addr.BitLen()), "is an address of this machine"})
 	}
 	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
 		routes, err := netlink.RouteListFiltered(family, &netlink.Route{Table: unix.RT_TABLE_UNSPEC}, netlink.RT_FILTER_TABLE)
@@ -67,6 +68,40 @@ func lifelines() ([]taboo, error) {
 		}
 	}
 	return found, nil
+}
+
+// ownAddresses returns the addresses of the interfaces in the network namespace of the calling thread.
+func ownAddresses() (map[netip.Addr]bool, error) {
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		return nil, fmt.Errorf("own addresses: %w", err)
+	}
+	own := make(map[netip.Addr]bool)
+	for _, a := range addrs {
+		if n, ok := a.(*net.IPNet); ok {
+			if addr, ok := netip.AddrFromSlice(n.IP); ok {
+				own[addr.Unmap()] = true
+			}
+		}
+	}
+	return own, nil
+}
+
+// serversInUse returns the name servers this machine asks, without those on loopback: what a stub there asks is among them.
+func serversInUse() ([]netip.Addr, error) {
+	var out []netip.Addr
+	for _, name := range resolvConfs() {
+		servers, err := nameServers(name)
+		if err != nil {
+			return nil, err
+		}
+		for _, s := range servers {
+			if !s.IsLoopback() && !s.IsUnspecified() && !s.IsMulticast() && !slices.Contains(out, s) {
+				out = append(out, s)
+			}
+		}
+	}
+	return out, nil
 }
 
 func nameServers(name string) ([]netip.Addr, error) {

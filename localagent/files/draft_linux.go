@@ -1,0 +1,81 @@
+package files
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Draft is a file without a name in a folder: nobody sees it before it is whole. Commit gives it its name; Close it in any case.
+type Draft struct {
+	// File is open for reading and writing.
+	File *os.File
+
+	folder string
+	dir    int    // O_PATH
+	temp   string // its name for the time being, where the filesystem has no files without one
+}
+
+// NewDraft makes a draft in the folder, which is opened without following a link and must exist (open(2), O_TMPFILE). Its mode is 0600.
+func NewDraft(folder string) (*Draft, error) {
+	folder = path.Clean(folder)
+	dir, err := openPath(folder)
+	if err != nil {
+		return nil, err
+	}
+	d := &Draft{folder: folder, dir: dir}
+	fd, err := unix.Openat(dir, ".", unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
+	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EISDIR) || errors.Is(err, unix.EINVAL) {
+		d.temp = ".edr-bridge-" + strings.ToLower(rand.Text())
+		fd, err = unix.Openat(dir, d.temp, unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
+	}
+	if err != nil {
+		_ = unix.Close(dir)
+		if errors.Is(err, unix.EROFS) {
+			err = ErrReadOnly
+		}
+		return nil, &fs.PathError{Op: "create a file in", Path: folder, Err: err}
+	}
+	d.File = os.NewFile(uintptr(fd), folder)
+	return d, nil
+}
+
+// Commit makes the content durable, gives the file its name, and makes that durable, too. It answers ErrExists when
+// the name is taken: nothing is overwritten (linkat(2)).
+func (d *Draft) Commit(name string) error {
+	if name == "" || name == "." || name == ".." || strings.ContainsRune(name, '/') {
+		return &fs.PathError{Op: "name", Path: name, Err: fs.ErrInvalid}
+	}
+	if err := d.File.Sync(); err != nil {
+		return fmt.Errorf("sync: %w", err)
+	}
+	var err error
+	if d.temp != "" {
+		err = renameNoReplace(d.dir, d.temp, d.dir, name)
+	} else {
+		err = unix.Linkat(unix.AT_FDCWD, "/proc/self/fd/"+strconv.Itoa(int(d.File.Fd())), d.dir, name, unix.AT_SYMLINK_FOLLOW)
+	}
+	if errors.Is(err, unix.EEXIST) {
+		err = ErrExists
+	}
+	if err != nil {
+		return &fs.PathError{Op: "name", Path: path.Join(d.folder, name), Err: err}
+	}
+	d.temp = ""
+	return syncFD(d.dir)
+}
+
+// Close lets the draft go; one without a name is gone then.
+func (d *Draft) Close() error {
+	if d.temp != "" {
+		_ = unix.Unlinkat(d.dir, d.temp, 0)
+	}
+	return errors.Join(d.File.Close(), unix.Close(d.dir))
+}

@@ -1,0 +1,170 @@
+package firewall
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+const (
+	recordName    = "isolation.json"
+	recordVersion = 1
+	// maxRecord bounds what is read of a record: 512 names with 64 addresses each fit in.
+	maxRecord = 4 << 20
+)
+
+// errRecord marks a record that cannot be believed.
+var errRecord = errors.New("the record of the isolation is damaged")
+
+// record is an isolation as it is kept on disk, so that it goes on after a restart for the time that is left.
+type record struct {
+	Version int `json:"version"`
+	// OrderID, Reason and Who are those of the order that isolated first.
+	OrderID string `json:"order"`
+	Reason  string `json:"reason,omitempty"`
+	Who     string `json:"who,omitempty"`
+	// Since is when the machine was isolated, Armed when the end was last set.
+	Since time.Time `json:"since"`
+	Armed time.Time `json:"armed"`
+	// Until is zero for a permanent isolation.
+	Until     time.Time `json:"until,omitzero"`
+	Permanent bool      `json:"permanent,omitempty"`
+	// Names are the addresses the peers' names stood for: early at boot nobody can be asked.
+	Names map[string][]netip.Addr `json:"names,omitempty"`
+	// Servers are the name servers that were in use.
+	Servers []netip.Addr `json:"servers,omitempty"`
+	// Released is when the isolation was ended; such a record tells a running agent that nobody else took the isolation away.
+	Released time.Time `json:"released,omitzero"`
+}
+
+// live reports whether the machine is to be isolated.
+func (r *record) live() bool { return r != nil && r.Released.IsZero() }
+
+// left returns how long the isolation goes on, which is at most what it was made for, however the clock was turned. It is
+// negative when the time is over, and 0 for a permanent one.
+func (r *record) left(now time.Time) time.Duration {
+	if r.Permanent {
+		return 0
+	}
+	left := min(r.Until.Sub(now), r.Until.Sub(r.Armed))
+	if left == 0 {
+		return -1
+	}
+	return left
+}
+
+func (r *record) check() error {
+	switch {
+	case r.Version != recordVersion:
+		return fmt.Errorf("%w: it is of version %d, this program writes %d", errRecord, r.Version, recordVersion)
+	case r.Permanent != r.Until.IsZero():
+		return fmt.Errorf("%w: it says neither an end nor permanent", errRecord)
+	case r.Since.IsZero(), r.Armed.IsZero(), !r.Permanent && !r.Until.After(r.Armed), !r.Permanent && r.Until.Sub(r.Armed) > maxIsolateFor:
+		return fmt.Errorf("%w: its times make no sense", errRecord)
+	}
+	return nil
+}
+
+// sealed is a record with the digest of its bytes: a torn or edited file is told from a whole one.
+type sealed struct {
+	SHA256 string          `json:"sha256"`
+	Record json.RawMessage `json:"isolation"`
+}
+
+func encodeRecord(r *record) ([]byte, error) {
+	body, err := json.Marshal(r)
+	if err != nil {
+		return nil, fmt.Errorf("encode the record: %w", err)
+	}
+	sum := sha256.Sum256(body)
+	return json.Marshal(sealed{hex.EncodeToString(sum[:]), body})
+}
+
+func decodeRecord(b []byte) (*record, error) {
+	var s sealed
+	if err := json.Unmarshal(b, &s); err != nil {
+		return nil, fmt.Errorf("%w: %w", errRecord, err)
+	}
+	if sum := sha256.Sum256(s.Record); hex.EncodeToString(sum[:]) != s.SHA256 {
+		return nil, fmt.Errorf("%w: its digest does not match", errRecord)
+	}
+	var r record
+	dec := json.NewDecoder(bytes.NewReader(s.Record))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&r); err != nil {
+		return nil, fmt.Errorf("%w: %w", errRecord, err)
+	}
+	if err := r.check(); err != nil {
+		return nil, err
+	}
+	return &r, nil
+}
+
+// loadRecord returns nil when there is none. An error that wraps errRecord means one that cannot be believed.
+func (w *Firewall) loadRecord() (*record, error) {
+	if w.cfg.State == "" {
+		return nil, nil //nolint:nilnil // no record is an answer, not an error
+	}
+	f, err := os.Open(filepath.Join(w.cfg.State, recordName))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil //nolint:nilnil // no record is an answer, not an error
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errRecord, err)
+	}
+	defer func() { _ = f.Close() }()
+	if err := trusted(f); err != nil {
+		return nil, fmt.Errorf("%w: %w", errRecord, err)
+	}
+	b, err := io.ReadAll(io.LimitReader(f, maxRecord+1))
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errRecord, err)
+	}
+	if len(b) > maxRecord {
+		return nil, fmt.Errorf("%w: it is larger than %d bytes", errRecord, maxRecord)
+	}
+	return decodeRecord(b)
+}
+
+// saveRecord puts r where the next start finds it: it is on disk when this returns. Nil removes the record.
+func (w *Firewall) saveRecord(r *record) error {
+	if w.cfg.State == "" {
+		return nil
+	}
+	name := filepath.Join(w.cfg.State, recordName)
+	if r == nil {
+		if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("remove the record of the isolation: %w", err)
+		}
+		return syncFolder(w.cfg.State)
+	}
+	b, err := encodeRecord(r)
+	if err != nil {
+		return err
+	}
+	if err := writeSynced(name+".tmp", b); err != nil {
+		return fmt.Errorf("write the record of the isolation: %w", err)
+	}
+	if err := os.Rename(name+".tmp", name); err != nil {
+		return fmt.Errorf("write the record of the isolation: %w", err)
+	}
+	return syncFolder(w.cfg.State)
+}
+
+func writeSynced(name string, b []byte) error {
+	f, err := os.OpenFile(name, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600) //nolint:gosec // in the folder of the settings
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(b)
+	return errors.Join(err, f.Sync(), f.Close())
+}

@@ -1,0 +1,197 @@
+package firewall
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/edr-bridge/edr-bridge/bridge"
+	"github.com/edr-bridge/edr-bridge/localagent/verdict"
+)
+
+// extendSlack is how much sooner than wished an isolation may end without being renewed for it.
+const extendSlack = time.Second
+
+// State is whether and how this machine is isolated.
+type State struct {
+	// On says that the packet filter cuts at this moment; the rest is empty when it does not.
+	On bool
+	// Until is when the system's own timer gives the network back; zero when Permanent.
+	Until     time.Time
+	Permanent bool
+	// Since, OrderID, Reason and Who are those of the first order; empty when no record says so. The texts come from alerts.
+	Since                time.Time
+	OrderID, Reason, Who string
+	// Owned says that nobody but this process can change the rules, Intact that they are as they have to be.
+	Owned, Intact bool
+	// Namespaces counts the other network namespaces that are cut off as well; Uncovered names those that are not.
+	Namespaces int
+	Uncovered  []string
+	// Peers are those still talked to, in words.
+	Peers []string
+	// Trouble says what is wrong with the record; empty = nothing. Such an isolation still ends by the system's timer, but is not
+	// armed again after a restart.
+	Trouble string
+}
+
+// Isolated returns whether this machine is isolated, as the packet filter has it. It blocks for about a millisecond, more when
+// the machine has many network namespaces.
+func (w *Firewall) Isolated(ctx context.Context) (State, error) {
+	if cause := context.Cause(ctx); cause != nil {
+		return State{}, fmt.Errorf("look at the isolation: %w", cause)
+	}
+	w.isolation.Lock()
+	defer w.isolation.Unlock()
+	st, err := w.stands(ctx, nil)
+	if err != nil {
+		return State{}, fmt.Errorf("look at the isolation: %w", err)
+	}
+	if !st.on {
+		return State{}, nil
+	}
+	out := State{
+		On: true, Permanent: st.permanent, Owned: st.owned, Intact: st.intact, Namespaces: st.others, Uncovered: st.uncovered,
+	}
+	if !st.permanent {
+		out.Until = w.cfg.Now().Add(st.left)
+	}
+	r := w.current
+	if r == nil {
+		if r, err = w.loadRecord(); err != nil {
+			out.Trouble = err.Error()
+		}
+	}
+	if r.live() {
+		out.Since, out.OrderID, out.Reason, out.Who = r.Since, r.OrderID, r.Reason, r.Who
+		w.recall(r)
+	} else if out.Trouble == "" {
+		out.Trouble = "no record says who isolated this machine"
+	}
+	servers := []netip.Addr(nil)
+	if r.live() {
+		servers = r.Servers
+	}
+	for _, p := range w.passes(servers) {
+		out.Peers = append(out.Peers, p.describe())
+	}
+	return out, nil
+}
+
+// Release gives this machine its network back. It is done as well when the machine was not isolated. It blocks for some 10 ms.
+// Errors are *verdict.Error. Undo: Isolate.
+func (w *Firewall) Release(ctx context.Context, orderID string) (bridge.Receipt, error) {
+	if err := verdict.Stopped(ctx, "not begun"); err != nil {
+		return bridge.Receipt{}, err
+	}
+	if err := w.possible(); err != nil {
+		return bridge.Receipt{}, err
+	}
+	w.isolation.Lock()
+	defer w.isolation.Unlock()
+	st, err := w.stands(ctx, nil)
+	if err != nil {
+		return bridge.Receipt{}, err
+	}
+	if w.cfg.DryRun {
+		if !st.on {
+			return verdict.DryRun("would have released this machine, which is not isolated"), nil
+		}
+		return verdict.DryRun("would have released this machine"), nil
+	}
+	unlock, err := w.lock(ctx)
+	if err != nil {
+		return bridge.Receipt{}, verdict.Untouched("not released: %w", err)
+	}
+	defer unlock()
+	old := w.known()
+	if !st.exists && old == nil {
+		return verdict.Done("was not isolated"), nil
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), finishWait)
+	defer cancel()
+	// The record goes first: a crash in between must not let the next start isolate again.
+	now := w.cfg.Now()
+	gone := &record{Version: recordVersion, OrderID: short(orderID), Since: now, Armed: now, Permanent: true, Released: now}
+	if err := w.saveRecord(gone); err != nil {
+		return bridge.Receipt{}, verdict.Untouched("not released: %w", err)
+	}
+	err = w.disarm(ctx)
+	if errors.Is(err, errOwned) {
+		err = w.handOver(ctx, unlock, func(s standing) bool { return !s.on })
+	}
+	if err == nil {
+		var after standing
+		if after, err = w.stands(ctx, nil); err == nil && after.on {
+			err = errors.New("the isolation still stands")
+		}
+	}
+	if err != nil {
+		err = errors.Join(err, w.saveRecord(old))
+		return bridge.Receipt{}, verdict.Undecided("release: %w", err)
+	}
+	w.current, w.armed = nil, nil
+	if !st.on {
+		return verdict.Done("was not isolated"), nil
+	}
+	return verdict.Done("released: the network is back"), nil
+}
+
+// Extend lets an isolation go on at least until then: it never shortens. Nothing happens, within about a millisecond, when the
+// isolation lasts that long anyway. It answers ErrNotIsolated when this machine is not isolated; making an isolation permanent
+// takes Isolate.
+func (w *Firewall) Extend(ctx context.Context, until time.Time) error {
+	if cause := context.Cause(ctx); cause != nil {
+		return fmt.Errorf("extend the isolation: %w", cause)
+	}
+	left := until.Sub(w.cfg.Now())
+	if left <= 0 || left > maxIsolateFor {
+		return fmt.Errorf("extend the isolation: %s is not within the next %s", until.UTC().Format(time.RFC3339), maxIsolateFor)
+	}
+	w.isolation.Lock()
+	defer w.isolation.Unlock()
+	st, err := w.stands(ctx, nil)
+	if err != nil {
+		return fmt.Errorf("extend the isolation: %w", err)
+	}
+	switch {
+	case !st.on:
+		return fmt.Errorf("extend the isolation: %w", ErrNotIsolated)
+	case st.permanent, left-st.left < extendSlack, w.cfg.DryRun:
+		return nil
+	}
+	unlock, err := w.lock(ctx)
+	if err != nil {
+		return fmt.Errorf("extend the isolation: %w", err)
+	}
+	defer unlock()
+	old := w.known()
+	rec := w.merged(Isolation{For: left}, old, st)
+	if err := w.saveRecord(rec); err != nil {
+		return fmt.Errorf("extend the isolation: %w", err)
+	}
+	err = w.renew(ctx, left)
+	if errors.Is(err, errOwned) {
+		err = w.handOver(ctx, unlock, func(s standing) bool { return s.on && s.left > left-extendSlack })
+	}
+	if err == nil {
+		if st, err = w.stands(ctx, nil); err == nil && (!st.on || st.left < left-extendSlack) {
+			err = errors.New("the new end did not read back")
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("extend the isolation: %w", errors.Join(err, w.saveRecord(old)))
+	}
+	w.current = rec
+	return nil
+}
+
+// recall takes over the addresses a record knows for names nothing is known of.
+func (w *Firewall) recall(r *record) {
+	for host, addrs := range r.Names {
+		if len(w.names.of(host)) == 0 {
+			w.names.learn(host, addrs, w.cfg.Now())
+		}
+	}
+}

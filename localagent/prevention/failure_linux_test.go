@@ -1,0 +1,490 @@
+package prevention
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/edr-bridge/edr-bridge/bridge"
+	"github.com/edr-bridge/edr-bridge/localagent/agenttest"
+	"github.com/edr-bridge/edr-bridge/localagent/files"
+	"github.com/edr-bridge/edr-bridge/localagent/verdict"
+)
+
+// started runs a program as a grandchild without waiting for it.
+func started(t *testing.T, program string) (exited <-chan int) {
+	t.Helper()
+	cmd := exec.Command("/bin/sh", "-c", program+"\nexit $?")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan int, 1)
+	go func() {
+		_ = cmd.Wait()
+		done <- cmd.ProcessState.ExitCode()
+	}()
+	t.Cleanup(func() { _ = cmd.Process.Kill() })
+	return done
+}
+
+// halt stops a process and waits until its last thread has stopped.
+func halt(t *testing.T, pid int) {
+	t.Helper()
+	if err := unix.Kill(pid, unix.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	agenttest.Eventually(t, "all threads have stopped", func() bool {
+		tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, task := range tasks {
+			b, err := os.ReadFile(task)
+			if err != nil || !strings.Contains(string(b[strings.LastIndexByte(string(b), ')'):]), ") T ") {
+				return false
+			}
+		}
+		return len(tasks) > 0
+	})
+}
+
+func TestAStoppedListenerIsKilledByTheKernelAndTheHostKeepsRunning(t *testing.T) {
+	if !agenttest.Inside(t, unix.CLONE_NEWNS) {
+		return
+	}
+	r := newRig(t, func(s *settings) { s.Stall = 2 * time.Second })
+	evil, good := r.program("evil"), r.program("good")
+	r.add(bridge.PreventExecution{Hash: sumOf(t, evil).SHA256})
+	first := r.status().PID
+	halt(t, first)
+	began := time.Now()
+	done := started(t, good)
+	select {
+	case code := <-done:
+		t.Fatalf("a stopped listener answered: exit %d", code)
+	case <-time.After(200 * time.Millisecond):
+	}
+	select {
+	case code := <-done:
+		t.Logf("went on after %s", time.Since(began))
+		if code != runs {
+			t.Errorf("exit %d, want %d", code, runs)
+		}
+	case <-time.After(20 * time.Second):
+		t.Fatal("the execution still waits for a stopped listener")
+	}
+	agenttest.Eventually(t, "another listener runs", func() bool { s := r.status(); return s.Running && s.PID != first })
+	if got := r.sh(evil); got != notAllowed {
+		t.Errorf("after the restart: exit %d, want %d", got, notAllowed)
+	}
+	if s := r.status(); s.Restarts != 1 {
+		t.Errorf("restarts: %d, want 1", s.Restarts)
+	}
+}
+
+func TestAKilledListenerFailsOpenAndComesBack(t *testing.T) {
+	if !agenttest.Inside(t, unix.CLONE_NEWNS) {
+		return
+	}
+	r := newRig(t, func(s *settings) { s.Stall = time.Minute })
+	evil, good := r.program("evil"), r.program("good")
+	r.add(bridge.PreventExecution{Hash: sumOf(t, evil).SHA256})
+	pid := r.status().PID
+	halt(t, pid)
+	done := started(t, good)
+	select {
+	case code := <-done:
+		t.Fatalf("a stopped listener answered: exit %d", code)
+	case <-time.After(200 * time.Millisecond):
+	}
+	if err := unix.Kill(pid, unix.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case code := <-done:
+		if code != runs {
+			t.Errorf("exit %d, want %d", code, runs)
+		}
+	case <-time.After(20 * time.Second):
+		t.Fatal("the execution still waits for a dead listener")
+	}
+	agenttest.Eventually(t, "the guard knows", func() bool { return !r.Running() })
+	if got := r.sh(evil); got != runs {
+		t.Errorf("while no listener runs: exit %d, want %d", got, runs)
+	}
+	_, err := r.Add(t.Context(), "o2", bridge.PreventExecution{Hash: sumOf(t, good).SHA256})
+	if v := verdict.Of(err); err == nil || v.Class != bridge.Permanent || !strings.Contains(err.Error(), "start the agent") {
+		t.Errorf("add while nothing is enforced: %v", err)
+	}
+	if rules, err := r.Rules(t.Context()); err != nil || len(rules) != 1 {
+		t.Errorf("the rules are %v, %v: what failed must not be stored", rules, err)
+	}
+	agenttest.Eventually(t, "another listener runs", r.Running)
+	if got := r.sh(evil); got != notAllowed {
+		t.Errorf("after the restart: exit %d, want %d", got, notAllowed)
+	}
+}
+
+// TestAStoppedAgentLeavesTheHostRunning: the listener is a process of its own, so the agent may hang as long as it likes.
+func TestAStoppedAgentLeavesTheHostRunning(t *testing.T) {
+	if !agenttest.Inside(t, unix.CLONE_NEWNS) {
+		return
+	}
+	if os.Getenv("PREVENTION_TEST_AGENT") != "" {
+		r := &rig{t: t, dir: os.Getenv("PREVENTION_TEST_AGENT")}
+		r.set = settings{State: os.Getenv("PREVENTION_TEST_STATE"), Disable: "/nonexistent/disable", Only: []string{r.dir}, Mode: Block}
+		r.renew()
+		r.start()
+		r.add(bridge.PreventExecution{Hash: sumOf(t, filepath.Join(r.dir, "evil")).SHA256})
+		if err := os.WriteFile(filepath.Join(r.dir, "ready"), fmt.Appendf(nil, "%d", r.status().PID), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		select {}
+	}
+	r := prepareRig(t, nil)
+	evil, good := r.program("evil"), r.program("good")
+	agent := exec.Command("/proc/self/exe", "-test.run=^"+t.Name()+"$", "-test.timeout=60s")
+	agent.Env = append(os.Environ(), "PREVENTION_TEST_AGENT="+r.dir, "PREVENTION_TEST_STATE="+t.TempDir())
+	agent.Stdout, agent.Stderr = os.Stdout, os.Stderr
+	if err := agent.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = agent.Process.Kill(); _ = agent.Wait() })
+	var listener int
+	agenttest.Eventually(t, "the agent guards", func() bool {
+		b, err := os.ReadFile(filepath.Join(r.dir, "ready"))
+		return err == nil && len(b) > 0 && func() bool { _, err := fmt.Sscan(string(b), &listener); return err == nil }()
+	})
+	if err := agent.Process.Signal(unix.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	for range 50 {
+		if got := r.sh(good); got != runs {
+			t.Fatalf("exit %d, want %d", got, runs)
+		}
+		if got := r.sh(evil); got != notAllowed {
+			t.Fatalf("exit %d, want %d", got, notAllowed)
+		}
+	}
+	if err := agent.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	agenttest.Eventually(t, "the listener ends with its agent", func() bool { return errors.Is(unix.Kill(listener, 0), unix.ESRCH) })
+	if got := r.sh(evil); got != runs {
+		t.Errorf("without an agent: exit %d, want %d", got, runs)
+	}
+}
+
+func TestAFileThatTakesTooLongToHashGoesOnAndIsReported(t *testing.T) {
+	if !agenttest.Inside(t, unix.CLONE_NEWNS) {
+		return
+	}
+	r := newRig(t, func(s *settings) { s.Deadline = 20 * time.Millisecond })
+	big := r.program("big")
+	if err := os.Truncate(big, 512<<20); err != nil { // holes: no memory
+		t.Fatal(err)
+	}
+	r.add(bridge.PreventExecution{Hash: sumOf(t, big).SHA256})
+	if got := r.sh(big); got != runs {
+		t.Errorf("exit %d, want %d: nobody waits longer than the deadline", got, runs)
+	}
+	d := r.told("what was let go", func(d Denial) bool { return d.Outcome == Undecided && d.Path == big && d.Rule == "" })
+	if d.Why == "" || r.status().Timeouts == 0 {
+		t.Errorf("the report is %+v, the status %+v", d, r.status())
+	}
+	r.told("that a rule was about it", func(d Denial) bool { return d.Outcome == Undecided && d.Path == big && d.Rule != "" })
+	if got := r.sh(big); got != notAllowed {
+		t.Errorf("once it is known: exit %d, want %d", got, notAllowed)
+	}
+}
+
+func TestTheBreakerOpensAfterTooManyDifferentFiles(t *testing.T) {
+	if !agenttest.Inside(t, unix.CLONE_NEWNS) {
+		return
+	}
+	r := newRig(t, func(s *settings) { s.Breaker = 3 })
+	evil := r.program("evil0")
+	r.add(bridge.PreventExecution{Hash: sumOf(t, evil).SHA256})
+	lines := make([]string, 0, 6)
+	for i := 1; i <= 6; i++ {
+		lines = append(lines, r.copyOf(evil, fmt.Sprintf("evil%d", i)))
+	}
+	if got := r.sh("for p in " + strings.Join(lines, " ") + "; do $p && n=$((n+1)); done 2>/dev/null; exit $n"); got != 3 {
+		t.Errorf("%d of 6 went on, want 3", got)
+	}
+	d := r.told("that nothing is denied any more", func(d Denial) bool { return d.Outcome == Broken })
+	if s := r.status(); !strings.Contains(s.Breaker, "3 different files") || d.Why != s.Breaker {
+		t.Errorf("the breaker says %q, the report %q", s.Breaker, d.Why)
+	}
+	if _, err := r.Add(t.Context(), "o2", bridge.PreventExecution{Hash: sumOf(t, "/bin/true").SHA256}); err == nil || !strings.Contains(err.Error(), "resume") {
+		t.Errorf("add with an open breaker: %v", err)
+	}
+	if err := unix.Kill(r.status().PID, unix.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	agenttest.Eventually(t, "the guard knows", func() bool { return !r.Running() })
+	agenttest.Eventually(t, "another listener runs", r.Running)
+	if r.status().Breaker == "" {
+		t.Error("a restart closed the breaker")
+	}
+	if err := r.Resume(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := r.sh(evil); got != notAllowed {
+		t.Errorf("after resume: exit %d, want %d", got, notAllowed)
+	}
+}
+
+func TestTheEmergencySwitchOpensEverything(t *testing.T) {
+	if !agenttest.Inside(t, unix.CLONE_NEWNS) {
+		return
+	}
+	r := newRig(t, nil)
+	evil := r.program("evil")
+	r.add(bridge.PreventExecution{Hash: sumOf(t, evil).SHA256})
+	if got := r.sh("> " + r.set.Disable); got != 0 {
+		t.Fatal("the switch cannot be set")
+	}
+	agenttest.Eventually(t, "the guard opens", func() bool { return !r.Running() })
+	if got := r.sh(evil); got != runs {
+		t.Errorf("exit %d, want %d", got, runs)
+	}
+	if s := r.status(); !s.Disabled || s.Restarts != 0 {
+		t.Errorf("the status is %+v", s)
+	}
+	if _, err := r.Add(t.Context(), "o2", bridge.PreventExecution{Path: evil}); err == nil || !strings.Contains(err.Error(), r.set.Disable) {
+		t.Errorf("add while disabled: %v", err)
+	}
+	if err := os.Remove(r.set.Disable); err != nil {
+		t.Fatal(err)
+	}
+	agenttest.Eventually(t, "the guard is back", r.Running)
+	if got := r.sh(evil); got != notAllowed {
+		t.Errorf("exit %d, want %d", got, notAllowed)
+	}
+}
+
+func TestProtectedFilesAreRefusedAndNeverDenied(t *testing.T) {
+	if !agenttest.Inside(t, unix.CLONE_NEWNS) {
+		return
+	}
+	r := prepareRig(t, nil)
+	shell := r.program("shell")
+	r.set.Protect = []string{shell}
+	r.renew()
+	stop := r.start()
+	sums := sumOf(t, shell)
+	link := filepath.Join(r.dir, "link")
+	if err := os.Link(shell, link); err != nil {
+		t.Fatal(err)
+	}
+	folder := filepath.Join(t.TempDir(), "folder")
+	if err := os.Symlink(r.dir, folder); err != nil {
+		t.Fatal(err)
+	}
+	for name, task := range map[string]bridge.PreventExecution{
+		"sha256":            {Hash: sums.SHA256},
+		"md5":               {Hash: strings.ToUpper(sums.MD5)},
+		"path":              {Path: shell},
+		"hard link":         {Path: link},
+		"through a folder":  {Path: filepath.Join(folder, "shell")},
+		"in another case":   {Path: filepath.Join(r.dir, "SHELL")},
+		"path and any hash": {Path: shell, Hash: strings.Repeat("a", 64)},
+	} {
+		_, err := r.Add(t.Context(), "o1", task)
+		if v := verdict.Of(err); err == nil || v.Class != bridge.Permanent || v.Reason != bridge.ReasonProtectedPath || !strings.Contains(err.Error(), "services run through it") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	// A rule that is stored all the same, because the table was shorter when it came, denies nothing.
+	stop()
+	old := r.set.Protect
+	r.set.Protect = nil
+	r.renew()
+	stop = r.start()
+	r.add(bridge.PreventExecution{Hash: sums.SHA256})
+	r.add(bridge.PreventExecution{Path: shell})
+	if got := r.sh(shell); got != notAllowed {
+		t.Errorf("exit %d, want %d", got, notAllowed)
+	}
+	stop()
+	r.set.Protect = old
+	r.renew()
+	r.start()
+	if got := r.sh(shell); got != runs {
+		t.Errorf("a protected file was denied: exit %d", got)
+	}
+	r.told("that a rule is about a protected file", func(d Denial) bool { return d.Outcome == Shielded && d.Path == shell })
+}
+
+func TestRulesOutliveARestartAndGoAway(t *testing.T) {
+	if !agenttest.Inside(t, unix.CLONE_NEWNS) {
+		return
+	}
+	r := prepareRig(t, nil)
+	stop := r.start()
+	evil := r.program("evil")
+	got := r.add(bridge.PreventExecution{Path: evil, Hash: sumOf(t, evil).MD5})
+	again := r.add(bridge.PreventExecution{Path: evil, Hash: strings.ToUpper(sumOf(t, evil).MD5)})
+	if got.State != bridge.StateDone || got.Ref == "" || again.Ref != got.Ref || !strings.Contains(again.Detail, "already") {
+		t.Errorf("receipts %+v and %+v", got, again)
+	}
+	stop()
+	if got := r.sh(evil); got != runs {
+		t.Errorf("without a guard: exit %d, want %d", got, runs)
+	}
+	r.renew()
+	r.start()
+	if got := r.sh(evil); got != notAllowed {
+		t.Errorf("after a restart: exit %d, want %d", got, notAllowed)
+	}
+	if err := r.Remove(t.Context(), got.Ref); err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range []string{evil, loader(t) + " " + evil} {
+		if got := r.sh(line); got != runs {
+			t.Errorf("after the rule went, %s: exit %d, want %d", line, got, runs)
+		}
+	}
+	if err := r.Remove(t.Context(), got.Ref); !errors.Is(err, ErrNoRule) {
+		t.Errorf("removed twice: %v", err)
+	}
+}
+
+func TestLogOnlyReportsAndBlocksNothing(t *testing.T) {
+	if !agenttest.Inside(t, unix.CLONE_NEWNS) {
+		return
+	}
+	r := newRig(t, func(s *settings) { s.Mode = LogOnly })
+	evil := r.program("evil")
+	got := r.add(bridge.PreventExecution{Hash: sumOf(t, evil).SHA256})
+	if got.State != bridge.StateShadow || !strings.Contains(got.Detail, "not blocked") {
+		t.Errorf("the receipt is %+v", got)
+	}
+	if code := r.sh(evil); code != runs {
+		t.Errorf("exit %d, want %d", code, runs)
+	}
+	r.told("the execution", func(d Denial) bool { return d.Outcome == Logged && d.Path == evil && d.SHA256 == sumOf(t, evil).SHA256 })
+	if s := r.status(); s.Denials != 0 || s.Spared == 0 {
+		t.Errorf("the status is %+v", s)
+	}
+}
+
+func TestAFileChangedAfterItWasFoundGoodIsAskedAboutAgain(t *testing.T) {
+	if !agenttest.Inside(t, unix.CLONE_NEWNS) {
+		return
+	}
+	r := newRig(t, nil)
+	evil, good := r.program("evil"), r.program("good")
+	r.add(bridge.PreventExecution{Hash: sumOf(t, evil).SHA256})
+	for range 3 {
+		if got := r.sh(good); got != runs {
+			t.Fatalf("exit %d, want %d", got, runs)
+		}
+	}
+	before := r.status().Decided
+	for range 20 {
+		r.sh(good)
+	}
+	if after := r.status().Decided; after != before {
+		t.Errorf("the kernel asked %d times more about a file known to be good", after-before)
+	}
+	if got := r.sh("cat " + evil + " >" + good + "; " + good); got != 1 && got != notAllowed {
+		t.Errorf("exit %d", got)
+	}
+	data, err := os.ReadFile(evil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(good, data, 0o755); err != nil { // the same inode
+		t.Fatal(err)
+	}
+	if got := r.sh(good); got != notAllowed {
+		t.Errorf("exit %d, want %d: its content is forbidden now", got, notAllowed)
+	}
+}
+
+func TestRulesReachFilesTheKernelAsksNoMoreAbout(t *testing.T) {
+	if !agenttest.Inside(t, unix.CLONE_NEWNS) {
+		return
+	}
+	r := newRig(t, nil)
+	file := r.program("file")
+	r.add(bridge.PreventExecution{Hash: sumOf(t, r.program("other")).SHA256})
+	for range 3 {
+		r.sh(file)
+	}
+	r.add(bridge.PreventExecution{Hash: sumOf(t, file).MD5})
+	if got := r.sh(file); got != notAllowed {
+		t.Errorf("exit %d, want %d", got, notAllowed)
+	}
+}
+
+// TestTheAgentMayStartProgramsWhileItGuards: in one process this hangs within some hundred starts, because the garbage collector
+// waits for the start, the start for the answer, and the answer for the garbage collector.
+func TestTheAgentMayStartProgramsWhileItGuards(t *testing.T) {
+	if !agenttest.Inside(t, unix.CLONE_NEWNS) {
+		return
+	}
+	r := newRig(t, nil)
+	r.add(bridge.PreventExecution{Hash: strings.Repeat("a", 64)})
+	for i := range 300 {
+		p := r.copyOf("/bin/true", fmt.Sprintf("p%d", i%8))
+		if err := os.WriteFile(p, append(mustRead(t, p), byte(i)), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		garbage := make([][]byte, 64)
+		for j := range garbage {
+			garbage[j] = make([]byte, 64<<10)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		if err := exec.CommandContext(ctx, p).Run(); err != nil {
+			t.Fatalf("start %d: %v", i, err)
+		}
+		cancel()
+	}
+	if s := r.status(); s.Restarts != 0 {
+		t.Errorf("the listener was restarted %d times: %s", s.Restarts, s.LastError)
+	}
+}
+
+func mustRead(t *testing.T, path string) []byte {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func TestBreakerCountsDifferentFilesOfOneSecond(t *testing.T) {
+	t.Parallel()
+	b := breaker{limit: 2}
+	now := time.Now()
+	for i, c := range []struct {
+		ino  uint64
+		at   time.Duration
+		want bool
+	}{
+		{1, 0, true},
+		{1, 0, true},
+		{2, 0, true},
+		{1, 900 * time.Millisecond, true},
+		{3, 1100 * time.Millisecond, true},
+		{4, 1200 * time.Millisecond, true},
+		{5, 1300 * time.Millisecond, false},
+		{1, time.Hour, false},
+	} {
+		if got := b.count(files.ID{Ino: c.ino}, now.Add(c.at)); got != c.want {
+			t.Errorf("step %d: %v, want %v", i, got, c.want)
+		}
+	}
+}

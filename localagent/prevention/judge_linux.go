@@ -1,0 +1,226 @@
+package prevention
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/edr-bridge/edr-bridge/localagent/files"
+)
+
+const (
+	// maxHashing bounds the hashing of one file.
+	maxHashing = time.Minute
+	// maxTold is the size up to which a denied file is hashed for the report alone.
+	maxTold = 64 << 20
+	// judges and tellers are how many goroutines decide about matches and describe them; what does not fit in their queues
+	// is decided at once.
+	judges  = 2
+	tellers = 2
+	queued  = 64
+)
+
+// flight is one hashing of a file and all who wait for it.
+type flight struct {
+	flightKey
+	riders []*pending
+}
+
+type flightKey struct {
+	files.Key
+	md5, sha256 bool
+}
+
+// flights keeps a file from being hashed twice at the same time. Its zero value is ready.
+type flights struct {
+	// mu guards under and the riders of its flights.
+	mu    sync.Mutex
+	under map[flightKey]*flight
+}
+
+// board lets p wait for the flight of its file, or for a fresh one that a worker takes; false = no worker is free.
+func (f *flights) board(p *pending, md5, sha256 bool, workers chan<- *flight) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	key := flightKey{p.file.Key, md5, sha256}
+	if fl, ok := f.under[key]; ok {
+		fl.riders = append(fl.riders, p)
+		return true
+	}
+	fl := &flight{key, []*pending{p}}
+	select {
+	case workers <- fl:
+	default:
+		return false
+	}
+	if f.under == nil {
+		f.under = make(map[flightKey]*flight)
+	}
+	f.under[key] = fl
+	return true
+}
+
+// land ends a flight and returns who waited for it.
+func (f *flights) land(fl *flight) []*pending {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.under, fl.flightKey)
+	return fl.riders
+}
+
+// judgement is a file a rule is about.
+type judgement struct {
+	p    *pending
+	rule int
+	sums files.Digests
+}
+
+// telling is a report that lacks what takes long to find out; with deny the process still waits for its answer.
+type telling struct {
+	p    *pending
+	d    Denial
+	deny bool
+}
+
+// hash reads the file of a flight and decides about all who wait for it.
+func (l *listener) hash(ctx context.Context, fl *flight) {
+	leader := fl.riders[0]
+	sums, err := l.sums(ctx, leader, fl.md5, fl.sha256)
+	for _, p := range l.flights.land(fl) {
+		l.landed(p, sums, err)
+	}
+}
+
+func (l *listener) landed(p *pending, sums files.Digests, err error) {
+	if err != nil {
+		p.answer(true)
+		d := p.denial(Undecided, sums)
+		d.Why = "hash: " + err.Error()
+		l.report(d)
+		p.close()
+		return
+	}
+	rule, _, _ := p.rules.find(p.named, sums)
+	if rule >= 0 {
+		l.judge(judgement{p, rule, sums})
+		return
+	}
+	l.counters.hashed.Add(1)
+	p.answer(true)
+	p.close()
+}
+
+// sums hashes the open file and remembers the result, unless the file was changed by then.
+func (l *listener) sums(ctx context.Context, p *pending, md5, sha256 bool) (files.Digests, error) {
+	ctx, cancel := context.WithTimeout(ctx, maxHashing)
+	defer cancel()
+	fd, err := unix.FcntlInt(uintptr(p.fd), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return files.Digests{}, fmt.Errorf("dup: %w", err)
+	}
+	f := os.NewFile(uintptr(fd), "")
+	defer func() { _ = f.Close() }()
+	before, err := look(fd)
+	if err != nil {
+		return files.Digests{}, err
+	}
+	var once files.Cache
+	sums, err := once.Of(ctx, f, md5, sha256)
+	if err != nil {
+		return files.Digests{}, err
+	}
+	if after, err := look(fd); err == nil && after == before {
+		sums = l.known.put(after.Key, sums)
+	}
+	return sums, nil
+}
+
+// judge decides about a file a rule is about, answers, and reports.
+func (l *listener) judge(j judgement) {
+	p, r := j.p, &j.p.rules.rules[j.rule]
+	d := p.denial(Denied, j.sums)
+	d.Rule = r.ID
+	if c, err := identify(p.pid); err == nil && alive(p.pidfd) {
+		d.Caller = c
+	}
+	// Where the agent is process 1, orphans of strangers are its children, too.
+	if d.Caller.PPID == l.agent && l.agent > 1 {
+		l.spare(p, d, Own, "the agent itself started it")
+		return
+	}
+	if why := l.safe.judge(p.file.ID, r, p.path); why != "" {
+		l.spare(p, d, Shielded, why)
+		return
+	}
+	// An interpreter that reads the file next is asked about from here on.
+	if err := l.marks.see(p.fd, p.file.made()); err != nil {
+		l.fault("mark a file", err)
+	}
+	switch {
+	case l.cfg.Mode == LogOnly:
+		l.spare(p, d, Logged, "")
+		return
+	case !l.breaker.count(p.file.ID, time.Now()):
+		l.spare(p, d, Broken, l.breaker.reason())
+		return
+	}
+	l.safe.clear(p.file.ID, r.ID)
+	p.cleared.Store(true)
+	select {
+	case l.telling <- telling{p, d, true}:
+	default:
+		l.deny(p, d)
+	}
+}
+
+// deny answers and reports. A process that was let go meanwhile is reported as that.
+func (l *listener) deny(p *pending, d Denial) {
+	if allowed, _ := p.answer(false); allowed {
+		l.counters.spared.Add(1)
+		d.Outcome, d.Why = Undecided, fmt.Sprintf("a rule is about the file, but that was known only after %s", l.cfg.Deadline)
+	} else {
+		l.counters.denials.Add(1)
+	}
+	l.report(d)
+	p.close()
+}
+
+// spare lets the process go on and reports why.
+func (l *listener) spare(p *pending, d Denial, o Outcome, why string) {
+	p.answer(true)
+	l.counters.spared.Add(1)
+	d.Outcome, d.Why = o, why
+	select {
+	case l.telling <- telling{p, d, false}:
+	default:
+		l.report(d)
+		p.close()
+	}
+}
+
+// tell finds out the command line while the process still waits, answers it, and then hashes the file for the report.
+func (l *listener) tell(ctx context.Context, t telling) {
+	if t.d.Caller.Start != 0 {
+		if line := cmdline(t.p.pid); alive(t.p.pidfd) {
+			t.d.Caller.Cmdline = line
+		}
+	}
+	if t.deny {
+		t.p.answer(false)
+	}
+	if t.d.SHA256 == "" && t.p.file.Size <= maxTold {
+		if sums, err := l.sums(ctx, t.p, false, true); err == nil {
+			t.d.SHA256 = sums.SHA256
+		}
+	}
+	if t.deny {
+		l.deny(t.p, t.d)
+		return
+	}
+	l.report(t.d)
+	t.p.close()
+}

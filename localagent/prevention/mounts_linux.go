@@ -1,0 +1,213 @@
+package prevention
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/edr-bridge/edr-bridge/localagent/verdict"
+)
+
+const (
+	// maxMountInfo bounds what is read of the list of mounts.
+	maxMountInfo = 16 << 20
+	// maxListed bounds the lists of a status, maxShownPoint each name in them.
+	maxListed     = 64
+	maxShownPoint = 256
+)
+
+// mountMarks are the file systems that are watched. Its zero value is ready.
+type mountMarks struct {
+	// mu guards both; they are replaced whole.
+	mu               sync.Mutex
+	watched, skipped []string
+}
+
+// scan watches every file system of this mount namespace that can be watched, and reports how many are. Marks that are there
+// already are set again: a device number may belong to another file system by now.
+func (m *mountMarks) scan(g *group, choose func(Mount) bool) (int, error) {
+	all, err := readMounts()
+	if err != nil {
+		return 0, err
+	}
+	done, failed := make(map[string]bool), make(map[string]string)
+	var watched, skipped []string
+	for _, mnt := range all {
+		why := unwatched(mnt.Type)
+		if why == invisible || choose != nil && !choose(mnt) {
+			continue
+		}
+		if why == "" {
+			if err := markMount(g, mnt); err == nil {
+				if !done[mnt.Device] {
+					watched = append(watched, shownPoint(mnt.Point))
+				}
+				done[mnt.Device] = true
+				continue
+			} else if !errors.Is(err, errHidden) {
+				why = err.Error()
+			}
+		}
+		if why != "" && failed[mnt.Device] == "" {
+			failed[mnt.Device] = fmt.Sprintf("%s (%s): %s", shownPoint(mnt.Point), verdict.Shown(mnt.Type), why)
+		}
+	}
+	for _, mnt := range all {
+		if text := failed[mnt.Device]; text != "" && !done[mnt.Device] {
+			skipped = append(skipped, text)
+			failed[mnt.Device] = ""
+		}
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.watched, m.skipped = watched, skipped
+	return len(done), nil
+}
+
+func (m *mountMarks) lists() (watched, skipped []string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.watched[:min(len(m.watched), maxListed)], m.skipped[:min(len(m.skipped), maxListed)]
+}
+
+// follow calls scan at once and whenever mounts change (proc_pid_mounts(5): POLLPRI).
+func (m *mountMarks) follow(stop <-chan struct{}, scan func()) error {
+	fd, err := unix.Open("/proc/self/mountinfo", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("watch mounts: %w", err)
+	}
+	defer func() { _ = unix.Close(fd) }()
+	polls := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLPRI}} //nolint:gosec // descriptors are small
+	for changed := true; ; {                                      // since the scan before the list was opened
+		if changed {
+			began := time.Now()
+			scan()
+			// On a host where containers come and go all the time the scans take a fifth of one processor at most.
+			if pause(stop, min(4*time.Since(began), time.Second)) {
+				return nil
+			}
+		}
+		if pause(stop, 0) {
+			return nil
+		}
+		n, err := unix.Poll(polls, int(idle/time.Millisecond))
+		if err != nil && !errors.Is(err, unix.EINTR) {
+			return fmt.Errorf("watch mounts: %w", err)
+		}
+		changed = n > 0
+	}
+}
+
+// pause waits and reports whether it is time to stop.
+func pause(stop <-chan struct{}, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-stop:
+		return true
+	case <-t.C:
+		return false
+	}
+}
+
+// errHidden says that another mount lies over this one.
+var errHidden = errors.New("another mount lies over it")
+
+// markMount marks the file system through its pinned mount point: the name may lead elsewhere a moment later.
+func markMount(g *group, mnt Mount) error {
+	fd, err := unix.Open(mnt.Point, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = unix.Close(fd) }()
+	var st unix.Statx_t
+	err = unix.Statx(fd, "", unix.AT_EMPTY_PATH|unix.AT_STATX_DONT_SYNC, unix.STATX_MNT_ID, &st)
+	if err == nil && st.Mask&unix.STATX_MNT_ID != 0 && st.Mnt_id != uint64(mnt.ID) { //nolint:gosec // ids are positive
+		return errHidden
+	}
+	return g.markFilesystem("/proc/self/fd/" + strconv.Itoa(fd))
+}
+
+// invisible marks file systems nobody executes from.
+const invisible = "-"
+
+// unwatched says why a type of file system is not watched; empty = it is.
+func unwatched(kind string) string {
+	switch kind {
+	case "autofs", "binfmt_misc", "bpf", "cgroup", "cgroup2", "configfs", "cpuset", "debugfs", "devpts", "efivarfs", "fusectl", "hugetlbfs",
+		"mqueue", "nsfs", "proc", "pstore", "resctrl", "rpc_pipefs", "securityfs", "selinuxfs", "smackfs", "sysfs", "tracefs":
+		return invisible
+	case "9p", "afs", "ceph", "cifs", "coda", "glusterfs", "lustre", "ncpfs", "nfs", "nfs4", "orangefs", "smb3", "smbfs", "virtiofs":
+		return "a server that does not answer would keep the guard from answering"
+	}
+	if strings.HasPrefix(kind, "fuse") {
+		return "any user may serve such a file system, and keep the guard from answering"
+	}
+	return ""
+}
+
+func shownPoint(p string) string {
+	if len(p) > maxShownPoint {
+		p = p[:maxShownPoint] + "…"
+	}
+	return verdict.Shown(p)
+}
+
+func readMounts() ([]Mount, error) {
+	f, err := os.Open("/proc/self/mountinfo")
+	if err != nil {
+		return nil, fmt.Errorf("mounts: %w", err)
+	}
+	defer func() { _ = f.Close() }()
+	return parseMounts(io.LimitReader(f, maxMountInfo))
+}
+
+// parseMounts reads proc_pid_mountinfo(5). Lines it does not understand are left out: what they mean is not watched.
+func parseMounts(r io.Reader) ([]Mount, error) {
+	var all []Mount
+	lines := bufio.NewScanner(r)
+	lines.Buffer(make([]byte, 0, 16<<10), 1<<20)
+	for lines.Scan() {
+		before, after, ok := bytes.Cut(lines.Bytes(), []byte(" - "))
+		head, tail := bytes.Fields(before), bytes.Fields(after)
+		if !ok || len(head) < 6 || len(tail) < 2 {
+			continue
+		}
+		id, err := strconv.Atoi(string(head[0]))
+		if err != nil {
+			continue
+		}
+		all = append(all, Mount{
+			ID: id, Device: string(head[2]), Point: unescape(string(head[4])), Type: string(tail[0]), Source: unescape(string(tail[1])),
+		})
+	}
+	return all, lines.Err()
+}
+
+// unescape undoes the octal escapes of blanks, line feeds and backslashes.
+func unescape(s string) string {
+	if !strings.Contains(s, `\`) {
+		return s
+	}
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		if s[i] == '\\' && i+3 < len(s) {
+			if n, err := strconv.ParseUint(s[i+1:i+4], 8, 8); err == nil {
+				b.WriteByte(byte(n))
+				i += 3
+				continue
+			}
+		}
+		b.WriteByte(s[i])
+	}
+	return b.String()
+}

@@ -1,0 +1,428 @@
+package scan
+
+import (
+	"bytes"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/edr-bridge/edr-bridge/bridge"
+	"github.com/edr-bridge/edr-bridge/localagent/agenttest"
+)
+
+// machine is a tree that stands for a machine.
+type machine struct {
+	t    testing.TB
+	dir  string
+	opts Roots
+}
+
+func newMachine(t testing.TB) *machine {
+	t.Helper()
+	m := &machine{t: t, dir: t.TempDir()}
+	m.opts = Roots{
+		Root: m.at("root"), Proc: m.at("proc"), Sys: m.at("sys"), Dev: m.at("dev"), MountInfo: m.at("mountinfo"),
+		OpenDevice: func(path string, _, _ uint32) (*os.File, error) { return os.Open(path) },
+	}
+	for _, d := range []string{"root", "proc", "sys/block", "sys/dev/block", "sys/class/block", "dev"} {
+		if err := os.MkdirAll(m.at(d), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m.file("mountinfo", "")
+	return m
+}
+
+func (m *machine) at(path string) string { return filepath.Join(m.dir, path) }
+
+func (m *machine) file(path, content string) string {
+	m.t.Helper()
+	write(m.t, m.at(path), []byte(content))
+	return m.at(path)
+}
+
+func (m *machine) link(target, path string) {
+	m.t.Helper()
+	if err := os.MkdirAll(filepath.Dir(m.at(path)), 0o755); err != nil {
+		m.t.Fatal(err)
+	}
+	if err := os.Symlink(target, m.at(path)); err != nil {
+		m.t.Fatal(err)
+	}
+}
+
+// scan returns the paths an engine was asked about, below the machine.
+func (m *machine) scan(kind bridge.ScanType) ([]string, Result) {
+	m.t.Helper()
+	e := &fake{}
+	s := newScanner(m.t, Config{Engine: e, Roots: m.opts})
+	res, err := s.Scan(m.t.Context(), []bridge.ScanObject{{Enabled: true, Type: kind}}, nil)
+	if err != nil {
+		m.t.Fatalf("%s: %v", kind, err)
+	}
+	if res.Truncated != "" || res.notReached() != 0 {
+		m.t.Fatalf("%s: %v", kind, res)
+	}
+	var got []string
+	for _, p := range e.asked {
+		got = append(got, strings.TrimPrefix(p, m.dir+"/"))
+	}
+	slices.Sort(got)
+	return got, res
+}
+
+func (m *machine) want(kind bridge.ScanType, want ...string) {
+	m.t.Helper()
+	got, res := m.scan(kind)
+	if !slices.Equal(got, want) {
+		m.t.Errorf("%s: got\n  %s\nwant\n  %s\n%v", kind, strings.Join(got, "\n  "), strings.Join(want, "\n  "), res)
+	}
+}
+
+func TestStartupScopeFindsStartFilesAndWhatTheyName(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	m.file("root/etc/systemd/system/a.service", "[Service]\nExecStart=-/opt/a/daemon --config=/opt/a/conf %i\nExecStop=stopper\n")
+	m.file("root/opt/a/daemon", "x")
+	m.file("root/opt/a/conf", "x")
+	m.file("root/usr/bin/stopper", "x")
+	m.file("root/opt/linked.service", "ExecStart=/bin/sh -c '/opt/b/run.sh'")
+	m.link("/opt/linked.service", "root/etc/systemd/system/multi-user.target.wants/linked.service")
+	m.link("usr/bin", "root/bin")
+	m.link("dash", "root/usr/bin/sh")
+	m.file("root/usr/bin/dash", "x")
+	m.file("root/opt/b/run.sh", "/opt/b/not-followed-further")
+	m.file("root/opt/b/not-followed-further", "x")
+	m.file("root/etc/cron.d/job", "PATH=/usr/bin:/bin\n* * * * * root /opt/cronjob >/dev/null\n")
+	m.file("root/opt/cronjob", "x")
+	m.file("root/var/spool/cron/crontabs/user", "@reboot /home/user/evil\n")
+	m.file("root/home/user/evil", "x")
+	m.file("root/etc/passwd", "root:x:0:0::/root:/bin/sh\nuser:x:1000:1000::/home/user:/bin/sh\nnobody:x:1:1::/nonexistent:/x\nbad\n")
+	m.file("root/home/user/.bashrc", "source ~/.x\n")
+	m.file("root/home/user/.config/autostart/x.desktop", "[Desktop Entry]\nExec=starter\n")
+	m.file("root/usr/local/bin/starter", "x")
+	m.file("root/etc/ld.so.preload", "/usr/lib/preload.so\n")
+	m.file("root/usr/lib/preload.so", "\x7fELF\x00/opt/never")
+	m.file("root/opt/never", "x")
+	m.file("root/lib/udev/rules.d/60-x.rules", `ACTION=="add", RUN+="helper --add", PROGRAM="/sbin/absent"`+"\n")
+	m.file("root/lib/udev/helper", "x")
+	m.file("root/etc/rc.local", "#!/bin/sh\n")
+	m.file("root/etc/profile.d/p.sh", "x\n")
+	m.file("root/etc/init.d/svc", "\x00\x01binary /opt/never")
+	m.file("root/opt/unrelated", "x")
+	m.link("loop", "root/etc/profile.d/loop")
+	m.link("/etc/profile.d", "root/etc/profile.d/round")
+	if err := unix.Mkfifo(m.at("root/etc/cron.d/fifo"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	m.want(bridge.ScanStartupAndProcesses,
+		"root/etc/cron.d/job", "root/etc/init.d/svc", "root/etc/ld.so.preload", "root/etc/profile.d/p.sh", "root/etc/rc.local",
+		"root/etc/systemd/system/a.service", "root/home/user/.bashrc", "root/home/user/.config/autostart/x.desktop", "root/home/user/evil",
+		"root/lib/udev/helper", "root/lib/udev/rules.d/60-x.rules",
+		"root/opt/a/conf", "root/opt/a/daemon", "root/opt/b/run.sh", "root/opt/cronjob", "root/opt/linked.service",
+		"root/usr/bin/dash", "root/usr/bin/stopper", "root/usr/lib/preload.so", "root/usr/local/bin/starter", "root/var/spool/cron/crontabs/user")
+}
+
+func TestBootScopeReadsDisksPartitionsAndLoaders(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	for name, number := range map[string]string{"sda": "8:0", "sda/sda1": "8:1", "loop0": "7:0", "dm-0": "253:0", "sr0": "11:0", "sdempty": "8:16"} {
+		m.file("sys/block/"+name+"/dev", number+"\n")
+		m.file("sys/block/"+name+"/size", "4096\n")
+		m.file("dev/"+filepath.Base(name), strings.Repeat("\x00", 2<<20))
+	}
+	m.file("sys/block/sda/sda1/partition", "1\n")
+	m.file("sys/block/sdempty/size", "0\n")
+	m.file("root/boot/vmlinuz", "x")
+	m.file("root/boot/grub/core.img", "x")
+	m.file("root/efi/EFI/boot/bootx64.efi", "x")
+	m.want(bridge.ScanDiskBootSectors, "dev/sda", "dev/sda1", "root/boot/grub/core.img", "root/boot/vmlinuz", "root/efi/EFI/boot/bootx64.efi")
+
+	// What is infected is the region, and no more than its first MiB is looked at.
+	write(t, m.at("dev/sda"), append([]byte(marker), make([]byte, 2<<20)...))
+	write(t, m.at("dev/sda1"), append(make([]byte, bootRegion), marker...))
+	s := newScanner(t, Config{Engine: named{builtinWith(t, markerLine)}, Roots: m.opts})
+	res, err := s.Scan(t.Context(), []bridge.ScanObject{{Enabled: true, Type: bridge.ScanDiskBootSectors}}, nil)
+	if err != nil || len(res.Findings) != 1 || res.Findings[0].Kind != KindRegion || res.Findings[0].Path != m.at("dev/sda") || res.Findings[0].SHA256 == "" {
+		t.Errorf("got %+v, %v", res.Findings, err)
+	}
+	m.opts.OpenDevice = nil
+	s = newScanner(t, Config{Engine: &fake{}, Roots: m.opts})
+	res, err = s.Scan(t.Context(), []bridge.ScanObject{{Enabled: true, Type: bridge.ScanDiskBootSectors}}, nil)
+	if err != nil || total(res.Failed) != 2 {
+		t.Errorf("got %v, %v: files that pose as disks were taken", res, err)
+	}
+}
+
+func TestRealDisksOfThisMachineCanBeRead(t *testing.T) {
+	t.Parallel()
+	agenttest.NeedRoot(t)
+	if e, err := os.ReadDir("/sys/block"); err != nil || len(e) == 0 {
+		t.Skipf("this machine shows no disks: %v", err)
+	}
+	m := newMachine(t)
+	m.opts.Sys, m.opts.Dev, m.opts.OpenDevice = "/sys", "/dev", nil
+	e := &fake{}
+	s := newScanner(t, Config{Engine: e, Roots: m.opts})
+	res, err := s.Scan(t.Context(), []bridge.ScanObject{{Enabled: true, Type: bridge.ScanDiskBootSectors}}, nil)
+	// A sandbox may forbid even root to read its disks: then they count as failed and not as clean.
+	denied := len(res.Failed) == 1 && res.Failed[0].Reason == reasonDenied
+	if err != nil || res.Found == 0 || len(res.Failed) > 0 && !denied || res.Clean+total(res.Skipped)+total(res.Failed) != res.Found {
+		t.Errorf("got %v, %v", res, err)
+	}
+}
+
+func TestBackupScopeFindsBackupsAndSnapshots(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	if got, res := m.scan(bridge.ScanSystemBackupStorage); len(got) != 0 || res.Objects[0].State != ObjectNothing || !res.Complete() {
+		t.Errorf("got %v, %v: want nothing to scan", got, res)
+	}
+	m.file("root/var/backups/dpkg.gz", "x")
+	m.file("root/.snapshots/7/snapshot/etc/passwd", "x")
+	m.file("snap/lvm/file", "x")
+	m.file("mountinfo", "30 1 253:4 / "+m.at("snap")+" ro - ext4 /dev/mapper/s rw\n")
+	m.want(bridge.ScanSystemBackupStorage, "root/.snapshots/7/snapshot/etc/passwd", "root/var/backups/dpkg.gz")
+	m.file("mountinfo", "30 1 0:44 /@/.snapshots/3/snapshot "+m.at("snap")+" ro - btrfs /dev/sda2 rw\n")
+	m.want(bridge.ScanSystemBackupStorage, "root/.snapshots/7/snapshot/etc/passwd", "root/var/backups/dpkg.gz", "snap/lvm/file")
+}
+
+func TestEmailScopeFindsSpoolsAndMailFolders(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	if _, res := m.scan(bridge.ScanEmail); res.Objects[0].State != ObjectNothing {
+		t.Errorf("got %v: want nothing to scan", res)
+	}
+	m.file("root/var/mail/alice", "From x\n")
+	m.link("../mail", "root/var/spool/mail")
+	m.file("root/etc/passwd", "alice:x:1:1::/home/alice:/bin/sh\nall:x:2:2::/:/bin/sh\n")
+	m.file("root/home/alice/Maildir/new/1", "x")
+	m.file("root/home/alice/.thunderbird/p/Inbox", "x")
+	m.file("root/home/alice/Documents/letter", "x")
+	m.file("root/Maildir/new/1", "x")
+	m.want(bridge.ScanEmail, "root/home/alice/.thunderbird/p/Inbox", "root/home/alice/Maildir/new/1", "root/var/mail/alice")
+}
+
+func TestDriveScopesTellFixedRemovableAndNetworkDrivesApart(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	for _, d := range []string{"fixed", "stick", "usb", "nfs", "tmp", "crypt", "btr", "bound", "with space"} {
+		m.file("m/"+d+"/file", "x")
+	}
+	disk := func(path, removable string) {
+		m.file("sys/devices/"+path+"/removable", removable)
+	}
+	disk("pci/ata1/sda", "0\n")
+	m.file("sys/devices/pci/ata1/sda/sda1/partition", "1\n")
+	disk("pci/mmc/sdb", "1\n")
+	m.file("sys/devices/pci/mmc/sdb/sdb1/partition", "1\n")
+	disk("pci/usb1/1-1/sdc", "0\n")
+	disk("virtual/dm-0", "0\n")
+	m.link("../../../pci/usb1/1-1/sdc", "sys/devices/virtual/dm-0/slaves/sdc")
+	m.link("../../devices/pci/ata1/sda/sda1", "sys/dev/block/8:1")
+	m.link("../../devices/pci/mmc/sdb/sdb1", "sys/dev/block/8:17")
+	m.link("../../devices/pci/usb1/1-1/sdc", "sys/dev/block/8:32")
+	m.link("../../devices/virtual/dm-0", "sys/dev/block/253:0")
+	m.link("../../devices/pci/ata1/sda/sda1", "sys/class/block/sda1")
+	m.file("mountinfo", strings.Join([]string{
+		"20 1 8:1 / " + m.at("m/fixed") + " rw - ext4 /dev/sda1 rw",
+		"21 1 8:1 /folder " + m.at("m/bound") + " rw - ext4 /dev/sda1 rw",
+		"22 1 8:17 / " + m.at("m/stick") + " rw shared:1 master:2 - vfat /dev/sdb1 rw",
+		"23 1 8:32 / " + m.at("m/usb") + " rw - exfat /dev/sdc rw",
+		"24 1 0:50 / " + m.at("m/nfs") + " rw - nfs4 server:/export rw",
+		"25 1 0:51 / " + m.at("m/tmp") + " rw - tmpfs tmpfs rw",
+		"26 1 253:0 / " + m.at("m/crypt") + " rw - ext4 /dev/mapper/luks rw",
+		"27 1 0:52 /sub " + m.at("m/btr") + " rw - btrfs /dev/sda1 rw",
+		"28 1 0:5 / " + m.at("m/with\\040space") + " rw - fuse.sshfs u@h: rw",
+		"29 1 0:6 / /proc rw - proc proc rw", "",
+	}, "\n"))
+	m.want(bridge.ScanAllFixedDrives, "m/btr/file", "m/fixed/file")
+	m.want(bridge.ScanAllRemovableDrives, "m/crypt/file", "m/stick/file", "m/usb/file")
+	m.want(bridge.ScanAllNetworkDrives, "m/nfs/file", "m/with space/file")
+	m.file("mountinfo", "")
+	for _, kind := range []bridge.ScanType{bridge.ScanAllFixedDrives, bridge.ScanAllRemovableDrives, bridge.ScanAllNetworkDrives} {
+		if _, res := m.scan(kind); res.Objects[0].State != ObjectNothing {
+			t.Errorf("%s: %v, want nothing to scan", kind, res)
+		}
+	}
+}
+
+func TestModulesOfTheKernelAreFoundByName(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	m.file("proc/modules", "nls_utf8 16384 1 - Live 0x0\next4 1 0 - Live 0x0\nelsewhere 1 0 - Live 0x0\n")
+	m.file("proc/sys/kernel/osrelease", "6.1-test\n")
+	m.link("usr/lib", "root/lib")
+	m.file("root/usr/lib/modules/6.1-test/modules.dep", "kernel/nls/nls-utf8.ko.xz:\nkernel/fs/ext4.ko: kernel/lib/crc.ko\nkernel/lib/crc.ko:\n")
+	m.file("root/usr/lib/modules/6.1-test/kernel/nls/nls-utf8.ko.xz", "x")
+	m.file("root/usr/lib/modules/6.1-test/kernel/fs/ext4.ko", "x")
+	m.file("root/usr/lib/modules/6.1-test/kernel/lib/crc.ko", "x")
+	m.want(bridge.ScanSystemMemory, "root/usr/lib/modules/6.1-test/kernel/fs/ext4.ko", "root/usr/lib/modules/6.1-test/kernel/nls/nls-utf8.ko.xz")
+}
+
+// child runs the program for the time of the test and shows it, and nothing else, in the machine's /proc.
+func (m *machine) child(cmd *exec.Cmd) int {
+	m.t.Helper()
+	if err := cmd.Start(); err != nil {
+		m.t.Fatal(err)
+	}
+	m.t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+	pid := cmd.Process.Pid
+	m.link("/proc/"+strconv.Itoa(pid), "proc/"+strconv.Itoa(pid))
+	agenttest.Eventually(m.t, "the child sleeps", func() bool {
+		text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+		return bytes.Contains(text, []byte("600"))
+	})
+	return pid
+}
+
+// sleeper is a copy of sleep with the marker in it.
+func sleeper(t testing.TB, name string) string {
+	t.Helper()
+	path := agenttest.Program(t, "sleep", name)
+	f, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = f.WriteString(marker)
+	if err2 := f.Close(); err != nil || err2 != nil {
+		t.Fatal(err, err2)
+	}
+	return path
+}
+
+func TestImagesOfProcessesAreFoundWhenNoPathLeadsToThem(t *testing.T) {
+	t.Parallel()
+	agenttest.NeedRoot(t)
+	m := newMachine(t)
+	plain, deleted, memory := sleeper(t, "plain"), sleeper(t, "deleted"), sleeper(t, "memory")
+	pidPlain := m.child(exec.Command(plain, "600"))
+	pidAgain := m.child(exec.Command(plain, "600"))
+	pidDeleted := m.child(exec.Command(deleted, "600"))
+	if err := os.Remove(deleted); err != nil {
+		t.Fatal(err)
+	}
+	content, err := os.ReadFile(memory)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fd, err := unix.MemfdCreate("evil", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mem := os.NewFile(uintptr(fd), "evil")
+	if _, err := mem.Write(content); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("/proc/self/fd/3", "600")
+	cmd.ExtraFiles = []*os.File{mem}
+	pidMemory := m.child(cmd)
+	_ = mem.Close()
+
+	for _, kind := range []bridge.ScanType{bridge.ScanSystemMemory, bridge.ScanStartupAndProcesses} {
+		s := newScanner(t, Config{Engine: named{builtinWith(t, markerLine)}, Roots: m.opts})
+		res, err := s.Scan(t.Context(), []bridge.ScanObject{{Enabled: true, Type: kind}}, nil)
+		if err != nil || len(res.Findings) != 3 {
+			t.Fatalf("%s: got %v, %v: want three infected images", kind, res, err)
+		}
+		for _, want := range []struct {
+			path string
+			kind Kind
+			pids []int
+		}{
+			{plain, KindFile, []int{pidPlain, pidAgain}},
+			{deleted + " (deleted)", KindImage, []int{pidDeleted}},
+			{"/memfd:evil (deleted)", KindImage, []int{pidMemory}},
+		} {
+			i := slices.IndexFunc(res.Findings, func(f Finding) bool { return f.Path == want.path })
+			if i < 0 {
+				t.Errorf("%s: %s was not found: %v", kind, want.path, res)
+				continue
+			}
+			f := res.Findings[i]
+			var pids []int
+			for _, p := range f.Processes {
+				pids = append(pids, p.PID)
+				if start, err := startTicks(fmt.Sprintf("/proc/%d", p.PID)); err != nil || start != p.Start || p.Start == 0 {
+					t.Errorf("process %d: start %d, want %d (%v)", p.PID, p.Start, start, err)
+				}
+			}
+			slices.Sort(pids)
+			slices.Sort(want.pids)
+			if f.Kind != want.kind || !slices.Equal(pids, want.pids) || len(f.SHA256) != 64 || f.Scope != kind {
+				t.Errorf("%s: got %+v, want kind %s run by %v", kind, f, want.kind, want.pids)
+			}
+		}
+		if kind == bridge.ScanSystemMemory && res.Clean == 0 {
+			t.Error("no library of the processes was looked at")
+		}
+	}
+}
+
+func TestMappedLibraryIsFoundEvenWhenDeleted(t *testing.T) {
+	t.Parallel()
+	agenttest.NeedRoot(t)
+	m := newMachine(t)
+	lib := filepath.Join(t.TempDir(), "lib.so")
+	write(t, lib, append(bytes.Repeat([]byte{0xcc}, 8192), marker...))
+	f, err := os.Open(lib)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mapping, err := unix.Mmap(int(f.Fd()), 0, 4096, unix.PROT_READ, unix.MAP_PRIVATE)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = unix.Munmap(mapping) })
+	_ = f.Close()
+	if err := os.Remove(lib); err != nil {
+		t.Fatal(err)
+	}
+	m.link("/proc/"+strconv.Itoa(os.Getpid()), "proc/"+strconv.Itoa(os.Getpid()))
+	s := newScanner(t, Config{Engine: named{builtinWith(t, markerLine)}, Roots: m.opts})
+	res, err := s.Scan(t.Context(), []bridge.ScanObject{{Enabled: true, Type: bridge.ScanSystemMemory}}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Other tests of this program may have files with the marker mapped or be infected themselves: the test binary holds it.
+	i := slices.IndexFunc(res.Findings, func(f Finding) bool { return f.Path == lib+" (deleted)" })
+	if i < 0 || res.Findings[i].Kind != KindImage {
+		t.Errorf("got %v, want %s (deleted)", res, lib)
+	}
+}
+
+func TestResolveStaysBelowItsRoot(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	m.file("root/usr/bin/dash", "x")
+	m.link("usr/bin", "root/bin")
+	m.link("/bin/dash", "root/usr/bin/sh")
+	m.link("../../../../../../etc/passwd", "root/usr/escape")
+	m.link("loop", "root/loop")
+	for _, tt := range []struct{ path, want string }{
+		{"/bin/sh", "root/usr/bin/dash"},
+		{"/bin/../bin/sh", "root/usr/bin/dash"},
+		{"/../../bin/sh", "root/usr/bin/dash"},
+		{"/", "root"},
+	} {
+		got, err := resolve(m.at("root"), tt.path)
+		if err != nil || got != m.at(tt.want) {
+			t.Errorf("%s: got %s, %v, want %s", tt.path, got, err, tt.want)
+		}
+	}
+	for _, path := range []string{"/usr/escape", "/loop", "/gone"} {
+		if got, err := resolve(m.at("root"), path); err == nil {
+			t.Errorf("%s: got %s", path, got)
+		} else if path == "/gone" && !os.IsNotExist(err) {
+			t.Errorf("%s: got %v, want %v", path, err, fs.ErrNotExist)
+		}
+	}
+}

@@ -1,0 +1,52 @@
+//go:build !linux && !windows
+
+package localagent
+
+import (
+	"context"
+	"io"
+	"os"
+
+	"github.com/edr-bridge/edr-bridge/bridge"
+	"github.com/edr-bridge/edr-bridge/localagent/files"
+	"github.com/edr-bridge/edr-bridge/localagent/verdict"
+)
+
+type (
+	prepared struct {
+		path    string
+		digests files.Digests
+		args    []string
+	}
+	program struct{ *pinned }
+)
+
+func (*prepared) close() {}
+
+func (*program) keep(string) *outputs { return &outputs{} }
+
+func (*program) outcome(*Exit) {}
+
+func (l *Launcher) prepare(context.Context, bridge.StartProcess) (*prepared, error) {
+	return nil, verdict.Refuse(bridge.ReasonUnsupported, "%w", errNoProcesses)
+}
+
+func (l *Launcher) spawn(*prepared, string, *note) error {
+	return verdict.Refuse(bridge.ReasonUnsupported, "%w", errNoProcesses)
+}
+
+func (l *Launcher) attach(*note) (*program, error) { return nil, errNoProcesses }
+
+func (l *Launcher) search(*note) bool { return false }
+
+func (l *Launcher) group(*note) {}
+
+func (l *Launcher) ungroup(*note) {}
+
+func (l *Launcher) overtime(context.Context, *program, *note) []string { return nil }
+
+func (l *Launcher) leftBehind(*note) []string { return nil }
+
+func bootID() string { return "" }
+
+func drain(*os.File, io.Writer) {}

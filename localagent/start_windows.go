@@ -1,0 +1,293 @@
+package localagent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/windows"
+
+	"github.com/edr-bridge/edr-bridge/bridge"
+	"github.com/edr-bridge/edr-bridge/localagent/files"
+	"github.com/edr-bridge/edr-bridge/localagent/verdict"
+)
+
+// prepared is a program that may be started.
+type prepared struct {
+	path    string
+	file    *os.File
+	digests files.Digests
+	args    []string
+	folder  string
+}
+
+// close gives the executable free; until then nobody could write to it.
+func (p *prepared) close() { _ = p.file.Close() }
+
+// prepare opens, judges and hashes the executable. It starts nothing. The arguments stay one string: every program splits its own.
+func (l *Launcher) prepare(ctx context.Context, t bridge.StartProcess) (_ *prepared, err error) {
+	if l.cfg.User != "" {
+		return nil, verdict.Refuse(bridge.ReasonUnsupported, "on Windows programs run as the account of the agent: leave the user out")
+	}
+	p := &prepared{path: filepath.Clean(t.ExecutablePath), folder: filepath.Dir(filepath.Clean(t.ExecutablePath))}
+	if t.Arguments != "" {
+		p.args = []string{t.Arguments}
+	}
+	if t.WorkingFolder != "" {
+		if info, err := os.Stat(t.WorkingFolder); err != nil || !info.IsDir() {
+			return nil, verdict.Refuse(bridge.ReasonInvalid, "params.workingFolder: %s is no folder", verdict.Shown(t.WorkingFolder))
+		}
+		p.folder = filepath.Clean(t.WorkingFolder)
+	}
+	if p.file, err = files.Open(p.path); err != nil {
+		if errors.Is(err, files.ErrLink) || errors.Is(err, files.ErrNotRegular) {
+			return nil, verdict.Refuse(bridge.ReasonInvalid, "open %s: %w", verdict.Shown(p.path), err)
+		}
+		return nil, verdict.Hopeless("open %s: %w", verdict.Shown(p.path), err)
+	}
+	defer func() {
+		if err != nil {
+			p.close()
+		}
+	}()
+	if err := replaceable(p.path); err != nil {
+		return nil, err
+	}
+	if p.digests, err = l.trees.digests.Of(ctx, p.file, true, true); err != nil {
+		if verr := verdict.Stopped(ctx, "not begun"); verr != nil {
+			return nil, verr
+		}
+		return nil, verdict.Hopeless("digest of %s: %w", verdict.Shown(p.path), err)
+	}
+	return p, nil
+}
+
+// Rights that let somebody put another file in the place of one (winnt.h, file access rights).
+const (
+	addFile     = 0x2
+	deleteChild = 0x40
+	takeOver    = windows.WRITE_DAC | windows.WRITE_OWNER | windows.GENERIC_ALL | windows.GENERIC_WRITE | windows.DELETE
+)
+
+// replaceable refuses executables that everybody may write to or replace, by the access lists of the file and the folders above.
+func replaceable(name string) error {
+	rights := windows.ACCESS_MASK(addFile | takeOver)
+	for at := name; ; at = filepath.Dir(at) {
+		who, err := grantedTo(at, rights)
+		if err != nil {
+			return verdict.Hopeless("access list of %s: %w", verdict.Shown(at), err)
+		}
+		if who != "" {
+			return verdict.Refuse(bridge.ReasonInvalid, "%s may write to %s, and so could put another program in its place: take that right away",
+				who, verdict.Shown(at))
+		}
+		if filepath.Dir(at) == at {
+			return nil
+		}
+		rights = deleteChild | takeOver
+		if at == name {
+			rights |= addFile // a library beside the program is loaded before the system's
+		}
+	}
+}
+
+// grantedTo returns which of the groups everybody is in has one of the rights, or "".
+func grantedTo(name string, rights windows.ACCESS_MASK) (string, error) {
+	sd, err := windows.GetNamedSecurityInfo(name, windows.SE_FILE_OBJECT, windows.DACL_SECURITY_INFORMATION)
+	if err != nil {
+		return "", err
+	}
+	dacl, _, err := sd.DACL()
+	if err != nil {
+		return "", err
+	}
+	if dacl == nil {
+		return "everybody", nil // without a list everything is allowed
+	}
+	groups := make(map[string]*windows.SID)
+	for who, kind := range map[string]windows.WELL_KNOWN_SID_TYPE{
+		"everybody": windows.WinWorldSid, "every user who has logged in": windows.WinAuthenticatedUserSid,
+		"every user": windows.WinBuiltinUsersSid, "every guest": windows.WinBuiltinGuestsSid,
+	} {
+		sid, err := windows.CreateWellKnownSid(kind)
+		if err != nil {
+			return "", err
+		}
+		groups[who] = sid
+	}
+	for i := range uint32(dacl.AceCount) {
+		var ace *windows.ACCESS_ALLOWED_ACE
+		if err := windows.GetAce(dacl, i, &ace); err != nil {
+			return "", err
+		}
+		if ace.Header.AceType != windows.ACCESS_ALLOWED_ACE_TYPE || ace.Header.AceFlags&windows.INHERIT_ONLY_ACE != 0 || ace.Mask&rights == 0 {
+			continue
+		}
+		for who, sid := range groups {
+			if (*windows.SID)(unsafe.Pointer(&ace.SidStart)).Equals(sid) { //nolint:gosec // the identifier stands behind the entry
+				return who, nil
+			}
+		}
+	}
+	return "", nil
+}
+
+// bootID tells runs of the system apart by the minute they began.
+func bootID() string {
+	return time.Now().Add(-windows.DurationSinceBoot()).UTC().Truncate(time.Hour).Format(time.RFC3339)
+}
+
+// group says what ends with the program: the processes of its job object, which nobody else can leave or join unseen.
+func (l *Launcher) group(*note) {}
+
+func (l *Launcher) ungroup(*note) {}
+
+// spawn starts the program as a member of a job object of its own. It begins suspended, so that nothing it starts is outside. The job
+// has no KILL_ON_JOB_CLOSE: the program goes on when the agent ends.
+func (l *Launcher) spawn(p *prepared, dir string, n *note) error {
+	out, err := os.OpenFile(filepath.Join(dir, fileStdout), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600) //nolint:gosec // in the folder of the program
+	if err != nil {
+		return verdict.Untouched("output of the program: %w", err)
+	}
+	defer func() { _ = out.Close() }()
+	errs, err := os.OpenFile(filepath.Join(dir, fileStderr), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600) //nolint:gosec // in the folder of the program
+	if err != nil {
+		return verdict.Untouched("output of the program: %w", err)
+	}
+	defer func() { _ = errs.Close() }()
+	job, err := windows.CreateJobObject(nil, nil)
+	if err != nil {
+		return verdict.Untouched("job object of the program: %w", err)
+	}
+	defer func() { _ = windows.CloseHandle(job) }()
+	cmd := exec.Command(p.path) //nolint:gosec,noctx // judged by prepare; it outlives every ctx
+	cmd.Dir, cmd.Stdout, cmd.Stderr = p.folder, out, errs
+	cmd.Env = systemEnvironment()
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		CmdLine:       strings.TrimSpace(`"` + p.path + `" ` + strings.Join(p.args, " ")),
+		CreationFlags: windows.CREATE_SUSPENDED | windows.CREATE_NEW_PROCESS_GROUP | windows.CREATE_NO_WINDOW,
+	}
+	if err := cmd.Start(); err != nil {
+		return verdict.Hopeless("start %s: %w", verdict.Shown(p.path), err)
+	}
+	defer func() { _ = cmd.Process.Release() }()
+	live, err := pin(cmd.Process.Pid)
+	if err != nil {
+		return verdict.Undecided("the program was started as pid %d, which cannot be looked at: %w", cmd.Process.Pid, err)
+	}
+	defer live.close()
+	n.PID, n.Start = live.pid, live.start
+	if err := joinAndResume(job, live.pid); err != nil {
+		_ = live.send(sigKill)
+		return verdict.Hopeless("start %s: %w", verdict.Shown(p.path), err)
+	}
+	return nil
+}
+
+// joinAndResume puts a suspended process into the job and lets its only thread run (tlhelp32.h, Thread32First).
+func joinAndResume(job windows.Handle, pid int) error {
+	h, err := windows.OpenProcess(windows.PROCESS_SET_QUOTA|windows.PROCESS_TERMINATE, false, uint32(pid)) //nolint:gosec // a process id
+	if err != nil {
+		return fmt.Errorf("open process %d: %w", pid, err)
+	}
+	defer func() { _ = windows.CloseHandle(h) }()
+	if err := windows.AssignProcessToJobObject(job, h); err != nil {
+		return fmt.Errorf("job object: %w", err)
+	}
+	snap, err := windows.CreateToolhelp32Snapshot(windows.TH32CS_SNAPTHREAD, 0)
+	if err != nil {
+		return fmt.Errorf("threads: %w", err)
+	}
+	defer func() { _ = windows.CloseHandle(snap) }()
+	e := windows.ThreadEntry32{Size: uint32(unsafe.Sizeof(windows.ThreadEntry32{}))}
+	for err = windows.Thread32First(snap, &e); err == nil; err = windows.Thread32Next(snap, &e) {
+		if e.OwnerProcessID != uint32(pid) { //nolint:gosec // a process id
+			continue
+		}
+		t, err := windows.OpenThread(windows.THREAD_SUSPEND_RESUME, false, e.ThreadID)
+		if err != nil {
+			return fmt.Errorf("thread of process %d: %w", pid, err)
+		}
+		_, err = windows.ResumeThread(t)
+		return errors.Join(err, windows.CloseHandle(t))
+	}
+	return fmt.Errorf("thread of process %d: %w", pid, err)
+}
+
+// systemEnvironment is the least a program needs to find the system.
+func systemEnvironment() []string {
+	system, err := windows.GetSystemDirectory()
+	if err != nil {
+		system = `C:\Windows\System32`
+	}
+	root := filepath.Dir(system)
+	return []string{"SystemRoot=" + root, "windir=" + root, "PATH=" + system + ";" + root, "LANG=C.UTF-8"}
+}
+
+// program is a started program that is waited for.
+type program struct{ *pinned }
+
+// attach pins the process of a note. It returns errGone when that has ended and nobody can tell how.
+func (l *Launcher) attach(n *note) (*program, error) {
+	p, err := pin(n.PID)
+	if err != nil {
+		return nil, err
+	}
+	if p.start != n.Start {
+		p.close()
+		return nil, errGone
+	}
+	return &program{p}, nil
+}
+
+// search finds nothing: Windows does not tell whose output a file is.
+func (l *Launcher) search(*note) bool { return false }
+
+// keep has nothing to carry: the program writes into its files itself, and they are cut when it has ended.
+func (p *program) keep(dir string) *outputs {
+	o := &outputs{}
+	for _, name := range []string{fileStdout, fileStderr} {
+		o.files = append(o.files, filepath.Join(dir, name))
+	}
+	return o
+}
+
+func drain(*os.File, io.Writer) {}
+
+// outcome fills in the exit code (GetExitCodeProcess).
+func (p *program) outcome(e *Exit) {
+	var code uint32
+	if !p.ended() || windows.GetExitCodeProcess(p.handle, &code) != nil {
+		return
+	}
+	e.Known, e.Code = true, int(code)
+}
+
+// overtime ends the program and its descendants and returns what could not be ended.
+func (l *Launcher) overtime(ctx context.Context, p *program, n *note) []string {
+	// The time is over whether or not anybody still waits.
+	ctx = context.WithoutCancel(ctx)
+	pl := &plan{}
+	defer pl.close()
+	if root, err := pin(p.pid); err == nil {
+		pl.targets = append(pl.targets, root)
+	}
+	if err := l.trees.grow(ctx, pl); err != nil {
+		l.log.Error("the tree of a program was not found whole", "order", n.Order, "err", err)
+	}
+	pl.forest.grown = true
+	res := l.trees.endAll(ctx, pl)
+	p.waitExit(ctx, time.Now().Add(defaultExitDeadline))
+	return append(append(res.running, res.denied...), res.kept...)
+}
+
+// leftBehind names nobody: without its parent a process is nobody's child here.
+func (l *Launcher) leftBehind(*note) []string { return nil }

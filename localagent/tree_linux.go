@@ -1,0 +1,308 @@
+package localagent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/edr-bridge/edr-bridge/bridge"
+	"github.com/edr-bridge/edr-bridge/localagent/verdict"
+)
+
+const (
+	// freezeDeadline is how long the processes of a tree may take to stop; a process stops when it next runs, which takes a while
+	// where hundreds want to.
+	freezeDeadline = 10 * time.Second
+	// freezePause is how long the agent waits before it looks again at processes that have not stopped.
+	freezePause = 200 * time.Microsecond
+)
+
+// held says how a process is kept from going on.
+type held int
+
+const (
+	heldNot   held = iota
+	heldStop       // the agent sent SIGSTOP
+	heldGroup      // its control group is frozen
+)
+
+// forest is what a plan holds for the trees of its targets.
+type forest struct {
+	// groups are the frozen control groups some targets are in.
+	groups []*group
+	// grown is true once the targets hold all descendants.
+	grown bool
+}
+
+// growth is one walk from the targets of a plan to all their descendants.
+type growth struct {
+	a  *Agent
+	pl *plan
+	// seen holds the processes that were looked at, by pid, with their start times: a number that is given away in between
+	// names another process.
+	seen map[int]uint64
+	// children is filled when the kernel does not tell them (CONFIG_PROC_CHILDREN).
+	parents func() (map[int][]int, error)
+	freeze  bool
+}
+
+// grow adds all descendants of the targets to the plan and stops them, so that none can fork or exec any more: pl.close lets go of
+// what is not killed until then. Protected descendants are left running, with all below them, and kept is told. A target that is
+// the first process of its own control group brings everything in that group. Descendants that gave up their parent are found
+// only there. With DryRun nothing is stopped.
+func (a *Agent) grow(ctx context.Context, pl *plan) error {
+	g := &growth{a: a, pl: pl, seen: make(map[int]uint64), parents: childrenByParent, freeze: !a.cfg.DryRun}
+	roots := pl.targets
+	for _, p := range roots {
+		g.seen[p.pid] = p.start
+	}
+	for _, p := range roots {
+		if p.held != heldNot {
+			continue // in the group of an earlier one
+		}
+		if err := g.takeGroup(ctx, p); err != nil {
+			return err
+		}
+	}
+	for _, p := range roots {
+		if err := g.stop(p); err != nil {
+			return err
+		}
+	}
+	if err := g.walk(ctx); err != nil {
+		return err
+	}
+	pl.forest.grown = true
+	childrenFirst(pl.targets)
+	return nil
+}
+
+// stop keeps one process from going on. One that was stopped before is stopped by us as well: to let go of it wakes it up only
+// when it was not.
+func (g *growth) stop(p *pinned) error {
+	if !g.freeze || p.held != heldNot {
+		return nil
+	}
+	st, err := p.stat("stat")
+	if err == nil && st.state == 'T' {
+		return nil // it stays stopped; others may wake it up, and then it is what others do
+	}
+	if err := p.send(unix.SIGSTOP); err != nil && !errors.Is(err, errGone) {
+		return verdict.Hopeless("stop the tree: %w", err)
+	}
+	p.held = heldStop
+	return nil
+}
+
+// walk goes round until every process of the plan has stopped and all its children are known.
+func (g *growth) walk(ctx context.Context) error {
+	deadline := time.Now().Add(freezeDeadline)
+	settled := make(map[*pinned]bool)
+	for {
+		again, added := false, false
+		for i := 0; i < len(g.pl.targets); i++ { // the plan grows while it is walked
+			p := g.pl.targets[i]
+			if settled[p] {
+				continue
+			}
+			if cause := context.Cause(ctx); cause != nil {
+				return verdict.Untouched("stop the tree: %w", cause)
+			}
+			// The states come first: what has stopped cannot have children that are not listed afterwards.
+			still, err := g.quiet(p)
+			if err != nil {
+				return err
+			}
+			n, err := g.adopt(ctx, p)
+			if err != nil {
+				return err
+			}
+			added = added || n > 0
+			if still || !g.freeze {
+				settled[p] = true
+			} else {
+				again = true
+			}
+		}
+		switch {
+		case !again && !added:
+			return nil
+		case time.Now().After(deadline):
+			return verdict.Untouched("stop the tree: its %d processes did not all stop within %s: nothing was ended", len(g.pl.targets), freezeDeadline)
+		case again && !added:
+			if err := pause(ctx, freezePause); err != nil {
+				return verdict.Untouched("stop the tree: %w", err)
+			}
+		}
+	}
+}
+
+// quiet reports whether no thread of p can begin anything.
+func (g *growth) quiet(p *pinned) (bool, error) {
+	if p.held == heldGroup || p.ended() {
+		return true, nil
+	}
+	threads, err := p.threads()
+	if err != nil {
+		return gone(p, "threads", err)
+	}
+	for _, tid := range threads {
+		st, err := p.stat("task/" + tid + "/stat")
+		if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ESRCH) {
+			continue
+		}
+		if err != nil {
+			return gone(p, "state", err)
+		}
+		if !st.stopped() {
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
+// gone answers that a process has nothing more to begin when the error says it has ended.
+func gone(p *pinned, doing string, err error) (bool, error) {
+	if err := p.lost(doing, err); !errors.Is(err, errGone) {
+		return false, verdict.Hopeless("look at the tree: %w", err)
+	}
+	return true, nil
+}
+
+// adopt adds the children of p that are not in the plan yet and returns how many there were.
+func (g *growth) adopt(ctx context.Context, p *pinned) (int, error) {
+	pids, err := g.childrenOf(p)
+	if err != nil {
+		return 0, err
+	}
+	added := 0
+	for _, pid := range pids {
+		ok, err := g.add(ctx, pid, p)
+		if err != nil {
+			return added, err
+		}
+		if ok {
+			added++
+		}
+	}
+	return added, nil
+}
+
+// add takes the process up when it may be ended. parent is nil for the members of a group.
+func (g *growth) add(ctx context.Context, pid int, parent *pinned) (bool, error) {
+	p, err := open(pid)
+	if err == nil {
+		if err = p.readStat(); err != nil {
+			p.close()
+		}
+	}
+	if errors.Is(err, errGone) || errors.Is(err, errThread) {
+		return false, nil
+	}
+	if err != nil {
+		return false, verdict.Hopeless("look at the tree: %w", err)
+	}
+	if start, ok := g.seen[pid]; ok && start == p.start {
+		p.close()
+		return false, nil
+	}
+	if parent != nil && p.ppid != parent.pid {
+		p.close() // its number was given away, or its parent has ended: then it is found elsewhere or nowhere
+		return false, nil
+	}
+	return g.judge(ctx, p, parent == nil)
+}
+
+// judge identifies the process once it is held, so that it cannot become another program between the look and the kill.
+func (g *growth) judge(ctx context.Context, p *pinned, inGroup bool) (bool, error) {
+	g.seen[p.pid] = p.start
+	protected := func() (bool, error) {
+		if err := p.readImage(); err != nil {
+			return false, err
+		}
+		reason, why, err := g.a.protected(ctx, p)
+		if err == nil && reason != bridge.ReasonNone {
+			g.pl.keep(reason, fmt.Sprintf("%s: %s", p, why))
+		}
+		return reason != bridge.ReasonNone, err
+	}
+	kept, err := protected()
+	if err == nil && !kept {
+		// From here on the plan lets go of the process when something fails.
+		g.pl.targets = append(g.pl.targets, p)
+		if inGroup {
+			p.held = heldGroup
+			return true, g.withinLimit()
+		}
+		if err := g.stop(p); err != nil {
+			return false, err
+		}
+		if g.freeze {
+			kept, err = protected()
+		}
+		if err == nil && !kept {
+			return true, g.withinLimit()
+		}
+		g.pl.targets = g.pl.targets[:len(g.pl.targets)-1]
+		p.letGo()
+	}
+	p.close()
+	if err != nil && !errors.Is(err, errGone) {
+		return false, verdict.Hopeless("look at the tree: %w", err)
+	}
+	return false, nil
+}
+
+func (g *growth) withinLimit() error {
+	if n := len(g.pl.targets); n > g.a.cfg.MaxTargets {
+		return verdict.Refuse(bridge.ReasonInvalid, "the tree has more than %d processes, one order may end %d (max_targets): nothing was ended", n-1, g.a.cfg.MaxTargets)
+	}
+	return nil
+}
+
+// letGo lets a process go on that the agent has stopped.
+func (p *pinned) letGo() {
+	if p.held == heldStop {
+		_ = p.send(unix.SIGCONT)
+	}
+	p.held = heldNot
+}
+
+// letGo lets everything go on that is still held.
+func (f *forest) letGo(targets []*pinned) {
+	for _, g := range f.groups {
+		g.thaw()
+	}
+	for _, p := range targets {
+		p.letGo()
+	}
+}
+
+// kill ends the frozen groups at once; their members are among the targets and are waited for with them. Where the kernel cannot, they
+// are signalled one by one like all others, which is the same, because they are frozen.
+func (f *forest) kill(targets []*pinned) {
+	done := len(f.groups) > 0
+	for _, g := range f.groups {
+		done = g.kill() && done
+	}
+	for _, p := range targets {
+		p.signalled = done && p.held == heldGroup
+	}
+}
+
+// stragglers has nothing to find: what is stopped begins nothing.
+func (a *Agent) stragglers(context.Context, *plan) (*plan, error) { return nil, nil } //nolint:nilnil // nothing, and no error
+
+func pause(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}

@@ -1,0 +1,118 @@
+package vault
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/edr-bridge/edr-bridge/bridge"
+	"github.com/edr-bridge/edr-bridge/localagent/files"
+	"github.com/edr-bridge/edr-bridge/localagent/verdict"
+)
+
+// takeAway ends a quarantine whose copy is ready: the intent becomes durable, then the copy gets its name, then the original goes.
+// Whatever fails before that leaves neither copy nor intent behind.
+func (v *Vault) takeAway(ctx context.Context, s *subject, it *Item, note string, p *files.Pinned, z *files.Frozen) (bridge.Receipt, error) {
+	if err := verdict.Stopped(ctx, "the file is as it was"); err != nil {
+		return bridge.Receipt{}, errors.Join(err, v.forget(it.ID))
+	}
+	want := files.Digests{SHA256: it.SHA256}
+	err := v.remove(ctx, s, it.ID, p, z, want, func() error { return v.commit(it.ID) })
+	switch e := verdict.Of(err); {
+	case err == nil:
+		return verdict.Done(it.receipt("quarantined", "as") + note + v.afterlife(ctx, p)), nil
+	case errors.Is(err, files.ErrAtRestart):
+		return bridge.Receipt{State: bridge.StateAccepted, Detail: it.receipt("copied", "as") + note + "; at restart: " + err.Error()}, nil
+	case e.Class == bridge.Unknown:
+		// The copy stays: the file may be gone.
+		return bridge.Receipt{}, verdict.Undecided("%s; then: %w", it.receipt("copied", "as"), e.Err)
+	default:
+		if forgetErr := v.forget(it.ID); forgetErr != nil {
+			return bridge.Receipt{}, verdict.Undecided("%w; the copy %s could not be removed: %w", e.Err, it.ID, forgetErr)
+		}
+		return bridge.Receipt{}, err
+	}
+}
+
+// forget removes everything an order wrote into the vault.
+func (v *Vault) forget(id string) error {
+	return errors.Join(v.removeItem(id), ignoreMissing(os.RemoveAll(v.tempDir(id))), v.dropPending(id))
+}
+
+// remove takes the pinned file out of everybody's reach, looks that it is still what was judged, and unlinks it. want are the digests
+// it must have; ready runs between the durable intent and the taking. Its errors are *verdict.Error, or wrap ErrAtRestart; all but Unknown
+// ones say that the file is at its place and that nothing is pending.
+func (v *Vault) remove(ctx context.Context, s *subject, id string, p *files.Pinned, z *files.Frozen, want files.Digests, ready func() error) error {
+	stage, err := p.Stage(v.stageDir())
+	if err != nil {
+		return fileVerdict(ctx, s.path, err)
+	}
+	err = v.removeBy(ctx, s, id, p, z, want, stage, ready)
+	if !errors.Is(err, files.ErrNoStage) {
+		return err
+	}
+	near, errNear := p.NearStage()
+	if errNear != nil {
+		return err
+	}
+	return v.removeBy(ctx, s, id, p, z, want, near, func() error { return nil })
+}
+
+// removeBy is remove with a stage, which it closes.
+func (v *Vault) removeBy(
+	ctx context.Context, s *subject, id string, p *files.Pinned, z *files.Frozen, want files.Digests, stage *files.Stage, ready func() error,
+) error {
+	// The stage goes before the note that tells where it is.
+	untouched := func(err error) error { return errors.Join(err, stage.Close(), v.dropPending(id)) }
+	if err := v.writePending(s, id, p, want.SHA256, stage); err != nil {
+		return untouched(fileVerdict(ctx, s.path, err))
+	}
+	v.cfg.crash("pending")
+	if err := ready(); err != nil {
+		return untouched(fileVerdict(ctx, s.path, err))
+	}
+	v.cfg.crash("ready")
+	taken, err := p.Take(stage, id)
+	if err != nil {
+		err = fileVerdict(ctx, s.path, err)
+		if verdict.Of(err).Class == bridge.Unknown {
+			return errors.Join(err, stage.Close())
+		}
+		return untouched(err)
+	}
+	v.cfg.crash("take")
+	if err := v.recheck(ctx, p, z, want); err != nil {
+		if back := taken.PutBack(); back != nil {
+			return errors.Join(verdict.Undecided("%w; then: %w", err, back), stage.Close())
+		}
+		return untouched(verdict.Untouched("%s is as it was: %w", verdict.Shown(s.path), err))
+	}
+	err = taken.Unlink()
+	v.cfg.crash("unlink")
+	if err != nil && !errors.Is(err, files.ErrAtRestart) {
+		return errors.Join(verdict.Undecided("remove %s: %w", verdict.Shown(s.path), cause(err)), stage.Close())
+	}
+	if noteErr := errors.Join(stage.Close(), v.dropPending(id)); noteErr != nil {
+		// Nothing is left to end: a later order finds that out again.
+		v.log.Warn("a note about a removed file stays", "order", s.order, "err", noteErr)
+	}
+	v.cfg.crash("done")
+	return err
+}
+
+// recheck answers nil when the taken file is what was judged. Without a lease somebody may have written into it since.
+func (v *Vault) recheck(ctx context.Context, p *files.Pinned, z *files.Frozen, want files.Digests) error {
+	if !named(want) || z.Held() {
+		return nil
+	}
+	// Without the end of ctx: a file that is out of its place is not left there.
+	has, _, err := digestOf(context.WithoutCancel(ctx), p.File, maxFileLimit)
+	if err != nil {
+		return fmt.Errorf("read it again: %w", err)
+	}
+	if how := differs(want, has); how != "" {
+		return errors.New("it changed in the last moment")
+	}
+	return nil
+}
