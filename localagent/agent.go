@@ -6,11 +6,17 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"path/filepath"
 	"time"
 
 	"github.com/edr-bridge/edr-bridge/bridge"
 	"github.com/edr-bridge/edr-bridge/localagent/files"
 	"github.com/edr-bridge/edr-bridge/localagent/firewall"
+	"github.com/edr-bridge/edr-bridge/localagent/ioc"
+	"github.com/edr-bridge/edr-bridge/localagent/jobs"
+	"github.com/edr-bridge/edr-bridge/localagent/prevention"
+	"github.com/edr-bridge/edr-bridge/localagent/scan"
+	"github.com/edr-bridge/edr-bridge/localagent/vault"
 	"github.com/edr-bridge/edr-bridge/localagent/verdict"
 )
 
@@ -45,6 +51,32 @@ type Config struct {
 	// NeverBlock are networks no block may touch, such as KSC, Redis and the allow list. Loopback, own
 	// addresses, default gateways and name servers are refused without being named here.
 	NeverBlock []netip.Prefix
+	// State is the absolute path of the folder of what the agent keeps: quarantine, rules, records of isolations, programs and jobs. It is
+	// made (0700) when it is missing. Required.
+	State string
+	// Own are absolute paths of what the bridge depends on besides State: settings, secrets, store. No file task touches them.
+	Own []string
+	// Resident says that the process goes on, with Run: what takes long is then accepted and told about later (Follow). Without it
+	// Execute waits for the end.
+	Resident bool
+	// Check judges each order before it begins, and each that follows from a scan: ReasonNone, or the reason and the text of the refusal. It
+	// is called by many goroutines at once; nil = the never-touch table of this machine alone decides.
+	Check func(o bridge.Order) (bridge.Reason, string)
+	// ProtectedPath is the user's never-touch list of paths, as Protected is that of processes. Nil = no list.
+	ProtectedPath func(path string) (bridge.Reason, string)
+	// Isolation says what an isolated machine still reaches: Needs, Allow, NTP, HostOnly and Tampered count.
+	Isolation firewall.Config
+	// Quarantine says how much is kept and how long: MaxFile, Quota, Retention and Key count; nil Key = a file below State.
+	Quarantine vault.Config
+	// Prevention says how executions are prevented: Mode, Listener, Denied, Disable and the limits count.
+	Prevention prevention.Config
+	// Scan is about onDemandScan, IOC about iocScan: engine, signatures and limits count.
+	Scan scan.Config
+	IOC  ioc.Config
+	// QuarantineFindings takes away what onDemandScan finds.
+	QuarantineFindings bool
+	// Start is about startProcess: User, TimeLimit and Cgroup count.
+	Start LauncherConfig
 	// Logger receives what people want in the timeline of an incident; nil discards.
 	Logger *slog.Logger
 	// Now is the clock; nil = time.Now.
@@ -56,13 +88,15 @@ type Agent struct {
 	cfg     Config
 	log     *slog.Logger
 	digests files.Cache
-	wall    *firewall.Firewall
+	rooms
 	platform
 }
 
 var (
 	_ bridge.Executor        = (*Agent)(nil)
 	_ bridge.ProcessResolver = (*Agent)(nil)
+	_ bridge.Follower        = (*Agent)(nil)
+	_ bridge.Repeater        = (*Agent)(nil)
 )
 
 // New returns an agent. It reports every problem of cfg at once, does no I/O and starts nothing.
@@ -80,12 +114,8 @@ func New(cfg Config) (*Agent, error) {
 	if cfg.MaxTargets < 0 || cfg.MaxTargets > maxTargetsLimit {
 		errs = append(errs, fmt.Errorf("max_targets: %d is not between 1 and %d", cfg.MaxTargets, maxTargetsLimit))
 	}
-	wall, err := firewall.New(firewall.Config{
-		Own: cfg.Self.Addresses, Never: cfg.NeverBlock, DryRun: cfg.DryRun, Logger: cfg.Logger, Now: cfg.Now,
-	})
-	errs = append(errs, err)
-	if err := errors.Join(errs...); err != nil {
-		return nil, fmt.Errorf("local agent: %w", err)
+	if !filepath.IsAbs(cfg.State) {
+		errs = append(errs, fmt.Errorf("state: %q is not the absolute path of a folder", cfg.State))
 	}
 	if cfg.ExitDeadline == 0 {
 		cfg.ExitDeadline = defaultExitDeadline
@@ -99,14 +129,28 @@ func New(cfg Config) (*Agent, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	return &Agent{cfg: cfg, log: cfg.Logger, wall: wall}, nil
+	if err := errors.Join(errs...); err != nil {
+		return nil, fmt.Errorf("local agent: %w", err)
+	}
+	r, err := newRooms(&cfg)
+	if err != nil {
+		return nil, fmt.Errorf("local agent: %w", err)
+	}
+	return &Agent{cfg: cfg, log: cfg.Logger, rooms: r}, nil
 }
 
-// Prepare reads what the first order would otherwise have to read (own ancestors, never-touch images), which
-// takes about a millisecond. Calling it is optional; an error says what the agent lacks to act at all.
+// Prepare reads what the first order would otherwise have to read (own ancestors, never-touch images), which takes about a millisecond, and
+// takes up the jobs an earlier process left behind. It is called once, before the first order and the first Follow; an error says what
+// the agent lacks to act at all.
 func (a *Agent) Prepare(ctx context.Context) error {
 	if cause := context.Cause(ctx); cause != nil {
 		return fmt.Errorf("prepare: %w", cause)
+	}
+	if err := a.makeFolders(); err != nil {
+		return fmt.Errorf("prepare: %w", err)
+	}
+	if err := a.jobs.Resume(ctx, a.resumed); err != nil {
+		return fmt.Errorf("prepare: %w", err)
 	}
 	if _, err := a.own.get(); err != nil {
 		return fmt.Errorf("prepare: %w", err)
@@ -115,19 +159,30 @@ func (a *Agent) Prepare(ctx context.Context) error {
 	return nil
 }
 
-// Close releases nothing the kernel does not release by itself: blocks stay until their time is over.
-func (a *Agent) Close() error { return nil }
+// resumed says how a job goes on whose process has ended: programs run on by themselves, scans have to be asked for again.
+func (a *Agent) resumed(r jobs.Record) jobs.Work {
+	if r.Kind == bridge.KindStartProcess {
+		return a.awaitProgram(r.ID)
+	}
+	return nil
+}
 
-// Execute carries out o on this machine. It blocks until the outcome is known, at most Grace and ExitDeadline
-// after the signal, or until ctx ends.
+// Close ends scans and waits for them. Programs that were started, blocks, isolations and quarantined files stay.
+func (a *Agent) Close() error { return a.jobs.Close() }
+
+// Execute carries out o on this machine. It blocks until the outcome is known or ctx ends; scans, and programs until they end, are accepted
+// and told about by Follow when the agent is resident.
 //
-// terminateProcess ends the process o.Subject when that names a pid, else every process that fulfils all
-// criteria of the task. Nothing left to end is done, too: the receipt then says "already gone" or "no process
-// matched". It has no undo. blockAddress drops the traffic of an address for o.For; its undo is Unblock, and the
-// kernel's own timer. All other tasks are Permanent with ReasonUnsupported.
+//	terminateProcess  ends o.Subject when that names a pid, else every process that fulfils all criteria; with o.Subject.Tree its
+//	                  descendants as well. Nothing left to end is done, too. It has no undo.
+//	isolateHost       for o.For (0 = 4 h, negative = until released). Undo: the other action, and the system's own timer.
+//	blockAddress      for o.For (0 = 10 min). Undo: Unblock, and the system's own timer.
+//	preventExecution  until the rule is removed. Undo: the guard's Remove. Works while Run does.
+//	quarantineFile    Undo: the vault's Restore. getFile leaves the file where it is. deleteFile has no undo.
+//	startProcess, onDemandScan, iocScan
 //
 // Errors are *bridge.ExecError: Permanent when the order was refused or cannot work here, Retry when nothing
-// happened, Unknown when a process was signalled and its exit not seen.
+// happened, Unknown when it may have happened.
 func (a *Agent) Execute(ctx context.Context, o bridge.Order) (bridge.Receipt, error) {
 	if cause := context.Cause(ctx); cause != nil {
 		return a.fail(o, bridge.Retry, bridge.ReasonNone, fmt.Errorf("not begun: %w", cause))
@@ -143,22 +198,10 @@ func (a *Agent) Execute(ctx context.Context, o bridge.Order) (bridge.Receipt, er
 		return a.fail(o, bridge.Permanent, bridge.ReasonAge,
 			fmt.Errorf("not begun before %s", o.NotAfter.UTC().Format(time.RFC3339)))
 	}
-	var (
-		r   bridge.Receipt
-		err error
-	)
-	switch t := o.Task.(type) {
-	case bridge.TerminateProcess:
-		r, err = a.terminate(ctx, o, t)
-	case bridge.BlockAddress:
-		r, err = a.wall.Block(ctx, t, o.For)
-	case bridge.GetFile, bridge.DeleteFile, bridge.QuarantineFile, bridge.IOCScan, bridge.StartProcess,
-		bridge.IsolateHost, bridge.PreventExecution, bridge.OnDemandScan:
-		err = verdict.Refuse(bridge.ReasonUnsupported, "the local agent does not carry out %s: send it through KSC "+
-			"(ksc.address), where Kaspersky Endpoint Security on the host does it", t.Kind())
-	default:
-		err = verdict.Refuse(bridge.ReasonUnsupported, "the local agent knows no task of type %T", o.Task)
+	if reason, why := a.judge(o); reason != bridge.ReasonNone {
+		return a.fail(o, bridge.Permanent, reason, errors.New(why))
 	}
+	r, err := a.carryOut(ctx, o)
 	if err != nil {
 		v := verdict.Of(err)
 		return a.fail(o, v.Class, v.Reason, v.Err)
@@ -166,14 +209,45 @@ func (a *Agent) Execute(ctx context.Context, o bridge.Order) (bridge.Receipt, er
 	return r, nil
 }
 
-func (a *Agent) fail(o bridge.Order, c bridge.Class, r bridge.Reason, err error) (bridge.Receipt, error) {
-	return bridge.Receipt{}, &bridge.ExecError{Executor: bridge.ExecutorLocal, OrderID: o.ID, Class: c, Reason: r, Err: err}
+// judge asks who configured the agent.
+func (a *Agent) judge(o bridge.Order) (bridge.Reason, string) {
+	if a.cfg.Check == nil {
+		return bridge.ReasonNone, ""
+	}
+	return a.cfg.Check(o)
 }
 
-// Blocked returns what is blocked at this moment, in no order. It blocks for about a millisecond.
-func (a *Agent) Blocked(ctx context.Context) ([]firewall.Block, error) { return a.wall.Blocked(ctx) }
+// carryOut gives the order to the room of its task. Errors are *verdict.Error.
+func (a *Agent) carryOut(ctx context.Context, o bridge.Order) (bridge.Receipt, error) {
+	if err := a.makeFolders(); err != nil {
+		return bridge.Receipt{}, verdict.Hopeless("%w", err)
+	}
+	switch t := o.Task.(type) {
+	case bridge.TerminateProcess:
+		return a.terminate(ctx, o, t)
+	case bridge.StartProcess:
+		return a.startProgram(ctx, o, t)
+	case bridge.GetFile:
+		return a.vault.GetFile(ctx, o.ID, t)
+	case bridge.QuarantineFile:
+		return a.vault.QuarantineFile(ctx, o.ID, t)
+	case bridge.DeleteFile:
+		return a.vault.DeleteFile(ctx, o.ID, t)
+	case bridge.IsolateHost:
+		return a.isolate(ctx, o, t)
+	case bridge.PreventExecution:
+		return a.prevent(ctx, o, t)
+	case bridge.OnDemandScan:
+		return a.onDemandScan(ctx, o, t)
+	case bridge.IOCScan:
+		return a.iocScan(ctx, o, t)
+	case bridge.BlockAddress:
+		return a.wall.Block(ctx, t, o.For)
+	default:
+		return bridge.Receipt{}, verdict.Refuse(bridge.ReasonUnsupported, "the local agent knows no task of type %T", o.Task)
+	}
+}
 
-// Unblock takes the block of exactly this address or prefix away. It answers firewall.ErrNotBlocked when there is none.
-func (a *Agent) Unblock(ctx context.Context, address string) error {
-	return a.wall.Unblock(ctx, address)
+func (a *Agent) fail(o bridge.Order, c bridge.Class, r bridge.Reason, err error) (bridge.Receipt, error) {
+	return bridge.Receipt{}, &bridge.ExecError{Executor: bridge.ExecutorLocal, OrderID: o.ID, Class: c, Reason: r, Err: err}
 }

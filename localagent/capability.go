@@ -1,13 +1,18 @@
 package localagent
 
 import (
+	"strings"
+
 	"github.com/edr-bridge/edr-bridge/bridge"
 )
 
 // The words of Support.
 const (
 	supported = "yes"
-	kscOnly   = "KSC only"
+	no        = "no"
+	// wineTested says that the task was tested on the Windows API as wine has it, builtOnly that it was compiled and vetted.
+	wineTested = "yes, tested under wine"
+	builtOnly = "yes, built only"
 )
 
 // Capability is one thing the agent needs from the machine, and whether it is there.
@@ -19,7 +24,7 @@ type Capability struct {
 	Detail string
 }
 
-// Support tells where the local agent carries out a task: "yes", or "KSC only" where it answers ReasonUnsupported.
+// Support tells where the local agent carries out a task: a word that begins with "yes", or "no" where it answers ReasonUnsupported.
 type Support struct {
 	Task           bridge.Kind
 	Linux, Windows string
@@ -30,27 +35,28 @@ func Capabilities() []Support {
 	kinds := bridge.Kinds()
 	table := make([]Support, 0, len(kinds))
 	for _, k := range kinds {
-		s := Support{Task: k, Linux: kscOnly, Windows: kscOnly}
-		switch k {
-		case bridge.KindTerminateProcess:
-			s.Linux, s.Windows = supported, supported
-		case bridge.KindBlockAddress:
-			s.Linux, s.Windows = supported, "no"
-		case bridge.KindGetFile, bridge.KindDeleteFile, bridge.KindQuarantineFile, bridge.KindIOCScan, bridge.KindStartProcess,
-			bridge.KindIsolateHost, bridge.KindPreventExecution, bridge.KindOnDemandScan:
-		default:
-			s.Linux, s.Windows = "no", "no"
-		}
-		table = append(table, s)
+		table = append(table, Support{Task: k, Linux: supported, Windows: onWindows(k)})
 	}
 	return table
+}
+
+// onWindows says how much is known of the task on Windows.
+func onWindows(k bridge.Kind) string {
+	switch k {
+	case bridge.KindTerminateProcess, bridge.KindStartProcess, bridge.KindGetFile, bridge.KindDeleteFile, bridge.KindQuarantineFile:
+		return wineTested
+	case bridge.KindIsolateHost, bridge.KindBlockAddress, bridge.KindPreventExecution, bridge.KindIOCScan, bridge.KindOnDemandScan:
+		return builtOnly
+	default:
+		return no
+	}
 }
 
 // Supports reports whether the agent carries out the task on the operating system it runs on.
 func Supports(k bridge.Kind) bool {
 	for _, s := range Capabilities() {
 		if s.Task == k {
-			return s.here() == supported
+			return strings.HasPrefix(s.here(), supported)
 		}
 	}
 	return false

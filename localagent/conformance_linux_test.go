@@ -49,7 +49,7 @@ func TestAgentKeepsTheContractOfExecutors(t *testing.T) {
 				"another host":      {Order: refused(t, func(o *bridge.Order) { o.Host = "dc01\x1b[31m" }), Reason: bridge.ReasonOtherHost},
 				"no host":           {Order: refused(t, func(o *bridge.Order) { o.Host = "" }), Reason: bridge.ReasonOtherHost},
 				"too late":          {Order: refused(t, func(o *bridge.Order) { o.NotAfter = time.Now().Add(-time.Second) }), Reason: bridge.ReasonAge},
-				"task of KSC":       {Order: refused(t, func(o *bridge.Order) { o.Task = bridge.IsolateHost{Action: 1} }), Reason: bridge.ReasonUnsupported},
+				"not allowed here":  {Order: refused(t, func(o *bridge.Order) { o.Task = bridge.IsolateHost{Action: 1} }), Reason: bridge.ReasonLocalTasks},
 				"no start time":     {Order: refused(t, func(o *bridge.Order) { o.Subject.Start = 0 }), Reason: bridge.ReasonInvalid},
 				"no path":           {Order: refused(t, func(o *bridge.Order) { o.Subject.Path = "" }), Reason: bridge.ReasonInvalid},
 				"another start":     {Order: refused(t, func(o *bridge.Order) { o.Subject.Start++ }), Reason: bridge.ReasonProcessChanged},

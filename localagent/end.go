@@ -56,7 +56,7 @@ func (a *Agent) end(ctx context.Context, pl *plan) result {
 	}
 	pl.forest.kill(pl.targets)
 	for _, p := range pl.targets {
-		if p.signalled || p.signalTo(&res, first) {
+		if p.signalled || a.signalTo(ctx, p, &res, first) {
 			waiting = append(waiting, p)
 		}
 	}
@@ -85,18 +85,42 @@ func (a *Agent) end(ctx context.Context, pl *plan) result {
 }
 
 // signalTo sends the first signal and reports whether the exit is to be waited for.
-func (p *pinned) signalTo(res *result, sig processSignal) bool {
-	switch err := p.signal(sig); {
+func (a *Agent) signalTo(ctx context.Context, p *pinned, res *result, sig processSignal) bool {
+	err := p.signal(sig)
+	if errors.Is(err, errChanged) && p.descendant {
+		err = a.signalAnew(ctx, p, sig)
+	}
+	switch {
 	case err == nil:
 		return true
 	case errors.Is(err, errGone):
 		res.left = append(res.left, p.String())
 	case errors.Is(err, errChanged):
 		res.changed = append(res.changed, p.String())
+	case errors.Is(err, errKept):
+		res.keep([]string{fmt.Sprintf("%s: %v", p, err)})
 	default:
 		res.denied = append(res.denied, fmt.Sprintf("%s: %v", p, err))
 	}
 	return false
+}
+
+// errKept says that a process of a tree has turned into a protected one.
+var errKept = errors.New("it has turned into a protected process")
+
+// signalAnew judges what a process of a tree has become before it stopped, and signals it unless that is protected.
+func (a *Agent) signalAnew(ctx context.Context, p *pinned, sig processSignal) error {
+	if err := p.readImage(); err != nil {
+		return err
+	}
+	reason, why, err := a.protected(ctx, p)
+	if err != nil {
+		return err
+	}
+	if reason != bridge.ReasonNone {
+		return fmt.Errorf("%w: %s", errKept, why)
+	}
+	return p.signal(sig)
 }
 
 // await waits for the exit of every process until the common deadline and returns those that still run.
@@ -152,7 +176,11 @@ func (r *result) summary() string {
 		word  string
 		names []string
 	}{
-		{"ended ", r.ended}, {"already gone: ", r.left}, {"signalled, but not seen to exit: ", r.running}, {"not ended: ", r.denied},
+		{"ended ", r.ended},
+		{"already gone: ", r.left},
+		{"signalled, but not seen to exit: ", r.running},
+		{"not ended: ", r.denied},
+		{"left alone, because it has begun to run another image: ", r.changed},
 	} {
 		if len(g.names) > 0 {
 			parts = append(parts, g.word+verdict.List(g.names))

@@ -36,6 +36,8 @@ type pinned struct {
 	kthread   bool
 	// held says how the agent keeps the process from going on, until it is killed or let go.
 	held held
+	// descendant says that the process is ended because of one above it, whatever it runs.
+	descendant bool
 	// signalled says that the kernel was told to end the process with its whole control group.
 	signalled bool
 	// image is the path of the executable without the mark of deleted files, exe its identity, size its bytes and exeLink

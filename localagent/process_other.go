@@ -35,15 +35,17 @@ type (
 	onceFacts  struct{}
 	imageTable struct{}
 	pinned     struct {
-		pid       int
-		start     uint64
-		image     string
-		signalled bool
+		pid        int
+		start      uint64
+		image      string
+		signalled  bool
+		descendant bool
 	}
 )
 
 func pin(int) (*pinned, error) { return nil, errNoProcesses }
 
+func (*pinned) readImage() error                           { return errNoProcesses }
 func (*pinned) lingers() string                            { return "" }
 func zombie(int, uint64) string                            { return "" }
 func (p *pinned) close()                                   {}

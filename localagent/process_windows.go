@@ -38,9 +38,12 @@ type pinned struct {
 	// start is the creation time in units of 100 ns since 1601 (GetProcessTimes).
 	start uint64
 	image string
-	// signalled is never set: processes are ended one by one here.
-	signalled bool
+	// signalled and descendant are never set: processes are ended one by one here, and none changes its image.
+	signalled, descendant bool
 }
+
+// readImage has nothing to read anew: a process keeps its image here.
+func (*pinned) readImage() error { return nil }
 
 // lingers has nothing to tell: Windows does not say what a process waits for.
 func (*pinned) lingers() string { return "" }

@@ -62,6 +62,7 @@ type Launcher struct {
 	log *slog.Logger
 	// trees ends what ran too long.
 	trees *Agent
+	launcherState
 }
 
 // NewLauncher checks cfg, reports every problem at once and opens nothing.
@@ -316,7 +317,7 @@ func (r *Run) Wait(ctx context.Context) (Exit, error) {
 		return Exit{}, verdict.Undecided("look at %s: %w", r, err)
 	}
 	defer p.close()
-	keep := p.keep(r.l.folder(r.OrderID))
+	keep := r.l.keep(r.OrderID)
 	left := r.Begun.Add(r.Limit).Sub(r.l.cfg.Now())
 	over := !p.waitExit(ctx, time.Now().Add(left))
 	if over && context.Cause(ctx) != nil {

@@ -19,11 +19,13 @@ type (
 		args    []string
 	}
 	program struct{ *pinned }
+
+	launcherState struct{}
 )
 
 func (*prepared) close() {}
 
-func (*program) keep(string) *outputs { return &outputs{} }
+func (l *Launcher) keep(string) *outputs { return &outputs{} }
 
 func (*program) outcome(*Exit) {}
 

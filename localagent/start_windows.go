@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 	"unsafe"
@@ -140,15 +141,46 @@ func grantedTo(name string, rights windows.ACCESS_MASK) (string, error) {
 	return "", nil
 }
 
-// bootID tells runs of the system apart by the minute they began.
-func bootID() string {
-	return time.Now().Add(-windows.DurationSinceBoot()).UTC().Truncate(time.Hour).Format(time.RFC3339)
+// bootID has nothing to add: creation times of processes are not used again after a restart.
+func bootID() string { return "" }
+
+// launcherState keeps the job objects of the programs this process has started.
+type launcherState struct {
+	// mu guards jobs.
+	mu   sync.Mutex
+	jobs map[string]windows.Handle
 }
 
-// group says what ends with the program: the processes of its job object, which nobody else can leave or join unseen.
-func (l *Launcher) group(*note) {}
+// group makes the job object of the program, or says why it has none.
+func (l *Launcher) group(n *note) {
+	job, err := windows.CreateJobObject(nil, nil)
+	if err != nil {
+		n.Notes = append(n.Notes, fmt.Sprintf("no job object of its own (%v): what gives up its parent is not found", err))
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.jobs == nil {
+		l.jobs = make(map[string]windows.Handle)
+	}
+	l.jobs[n.Order] = job
+}
 
-func (l *Launcher) ungroup(*note) {}
+func (l *Launcher) ungroup(n *note) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if job, ok := l.jobs[n.Order]; ok {
+		_ = windows.CloseHandle(job)
+		delete(l.jobs, n.Order)
+	}
+}
+
+func (l *Launcher) job(n *note) (windows.Handle, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	job, ok := l.jobs[n.Order]
+	return job, ok
+}
 
 // spawn starts the program as a member of a job object of its own. It begins suspended, so that nothing it starts is outside. The job
 // has no KILL_ON_JOB_CLOSE: the program goes on when the agent ends.
@@ -163,11 +195,6 @@ func (l *Launcher) spawn(p *prepared, dir string, n *note) error {
 		return verdict.Untouched("output of the program: %w", err)
 	}
 	defer func() { _ = errs.Close() }()
-	job, err := windows.CreateJobObject(nil, nil)
-	if err != nil {
-		return verdict.Untouched("job object of the program: %w", err)
-	}
-	defer func() { _ = windows.CloseHandle(job) }()
 	cmd := exec.Command(p.path) //nolint:gosec,noctx // judged by prepare; it outlives every ctx
 	cmd.Dir, cmd.Stdout, cmd.Stderr = p.folder, out, errs
 	cmd.Env = systemEnvironment()
@@ -185,6 +212,7 @@ func (l *Launcher) spawn(p *prepared, dir string, n *note) error {
 	}
 	defer live.close()
 	n.PID, n.Start = live.pid, live.start
+	job, _ := l.job(n)
 	if err := joinAndResume(job, live.pid); err != nil {
 		_ = live.send(sigKill)
 		return verdict.Hopeless("start %s: %w", verdict.Shown(p.path), err)
@@ -199,8 +227,10 @@ func joinAndResume(job windows.Handle, pid int) error {
 		return fmt.Errorf("open process %d: %w", pid, err)
 	}
 	defer func() { _ = windows.CloseHandle(h) }()
-	if err := windows.AssignProcessToJobObject(job, h); err != nil {
-		return fmt.Errorf("job object: %w", err)
+	if job != 0 {
+		if err := windows.AssignProcessToJobObject(job, h); err != nil {
+			return fmt.Errorf("job object: %w", err)
+		}
 	}
 	snap, err := windows.CreateToolhelp32Snapshot(windows.TH32CS_SNAPTHREAD, 0)
 	if err != nil {
@@ -252,10 +282,10 @@ func (l *Launcher) attach(n *note) (*program, error) {
 func (l *Launcher) search(*note) bool { return false }
 
 // keep has nothing to carry: the program writes into its files itself, and they are cut when it has ended.
-func (p *program) keep(dir string) *outputs {
+func (l *Launcher) keep(order string) *outputs {
 	o := &outputs{}
 	for _, name := range []string{fileStdout, fileStderr} {
-		o.files = append(o.files, filepath.Join(dir, name))
+		o.files = append(o.files, filepath.Join(l.folder(order), name))
 	}
 	return o
 }
@@ -275,6 +305,9 @@ func (p *program) outcome(e *Exit) {
 func (l *Launcher) overtime(ctx context.Context, p *program, n *note) []string {
 	// The time is over whether or not anybody still waits.
 	ctx = context.WithoutCancel(ctx)
+	if job, ok := l.job(n); ok && windows.TerminateJobObject(job, 1) == nil && p.waitExit(ctx, time.Now().Add(defaultExitDeadline)) {
+		return nil
+	}
 	pl := &plan{}
 	defer pl.close()
 	if root, err := pin(p.pid); err == nil {

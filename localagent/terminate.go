@@ -79,7 +79,9 @@ func (a *Agent) terminateSubject(ctx context.Context, s bridge.Process, c *crite
 		}
 	}
 	if s.Tree {
-		if err := a.grow(ctx, &pl); err != nil {
+		if err := a.grow(ctx, &pl); errors.Is(err, errChanged) {
+			return bridge.Receipt{}, verdict.Refuse(bridge.ReasonProcessChanged, "%w", err)
+		} else if err != nil {
 			return bridge.Receipt{}, err
 		}
 	}

@@ -75,6 +75,11 @@ func (a *Agent) grow(ctx context.Context, pl *plan) error {
 	if err := g.walk(ctx); err != nil {
 		return err
 	}
+	for _, p := range roots {
+		if id, _, err := p.lookAtExe(); err == nil && id != p.exe {
+			return verdict.Untouched("process %d: %w: nothing was ended", p.pid, errChanged)
+		}
+	}
 	pl.forest.grown = true
 	childrenFirst(pl.targets)
 	return nil
@@ -216,44 +221,35 @@ func (g *growth) add(ctx context.Context, pid int, parent *pinned) (bool, error)
 	return g.judge(ctx, p, parent == nil)
 }
 
-// judge identifies the process once it is held, so that it cannot become another program between the look and the kill.
+// judge stops the process unless it is protected. It can become another program until the stop takes effect, which end finds out.
 func (g *growth) judge(ctx context.Context, p *pinned, inGroup bool) (bool, error) {
 	g.seen[p.pid] = p.start
-	protected := func() (bool, error) {
-		if err := p.readImage(); err != nil {
-			return false, err
-		}
-		reason, why, err := g.a.protected(ctx, p)
-		if err == nil && reason != bridge.ReasonNone {
+	err := p.readImage()
+	reason, why := bridge.ReasonNone, ""
+	if err == nil {
+		reason, why, err = g.a.protected(ctx, p)
+	}
+	if err != nil || reason != bridge.ReasonNone {
+		if err == nil {
 			g.pl.keep(reason, fmt.Sprintf("%s: %s", p, why))
 		}
-		return reason != bridge.ReasonNone, err
+		p.close()
+		if err != nil && !errors.Is(err, errGone) {
+			return false, verdict.Hopeless("look at the tree: %w", err)
+		}
+		return false, nil
 	}
-	kept, err := protected()
-	if err == nil && !kept {
-		// From here on the plan lets go of the process when something fails.
-		g.pl.targets = append(g.pl.targets, p)
-		if inGroup {
-			p.held = heldGroup
-			return true, g.withinLimit()
-		}
-		if err := g.stop(p); err != nil {
-			return false, err
-		}
-		if g.freeze {
-			kept, err = protected()
-		}
-		if err == nil && !kept {
-			return true, g.withinLimit()
-		}
-		g.pl.targets = g.pl.targets[:len(g.pl.targets)-1]
-		p.letGo()
+	// From here on the plan lets go of the process when something fails.
+	p.descendant = true
+	g.pl.targets = append(g.pl.targets, p)
+	if inGroup {
+		p.held = heldGroup
+		return true, g.withinLimit()
 	}
-	p.close()
-	if err != nil && !errors.Is(err, errGone) {
-		return false, verdict.Hopeless("look at the tree: %w", err)
+	if err := g.stop(p); err != nil {
+		return false, err
 	}
-	return false, nil
+	return true, g.withinLimit()
 }
 
 func (g *growth) withinLimit() error {

@@ -19,6 +19,7 @@ import (
 	"github.com/edr-bridge/edr-bridge/configs/secrets"
 	"github.com/edr-bridge/edr-bridge/ksc"
 	"github.com/edr-bridge/edr-bridge/kuma"
+	"github.com/edr-bridge/edr-bridge/localagent"
 )
 
 const doctorTimeout = 15 * time.Second
@@ -296,15 +297,19 @@ func (w *wiring) checkKUMA(ctx context.Context) []check {
 }
 
 func (w *wiring) checkAgent(ctx context.Context) []check {
-	agent, err := w.openAgent()
-	if err != nil {
-		return []check{{levelFail, "agent", err.Error(), "", exitConfig}}
-	}
-	if agent == nil {
+	if !w.set.Local.Enabled {
 		return []check{{Level: levelOK, Name: "agent", Detail: "not enabled (local.enabled)"}}
 	}
+	var st localagent.Status
+	runs, err := w.askAgent(ctx, askStatus, nil, &st)
+	if err != nil {
+		return []check{{levelFail, "agent", err.Error(), "edr-bridge agent status", exitConfig}}
+	}
 	var out []check
-	for _, p := range agent.Probe(ctx) {
+	if w.set.Local.Separate && !runs {
+		out = append(out, check{levelFail, "agent", "nobody answers on " + w.set.Local.Socket, "systemctl start edr-bridge-agent, or edr-bridge agent run", exitUnreachable})
+	}
+	for _, p := range st.Capabilities {
 		c := check{Level: levelOK, Name: "agent", Detail: p.Name + ": " + p.Detail}
 		if !p.OK {
 			c.Level = levelWarn

@@ -93,9 +93,9 @@ local agent runs them on this machine.`,
 		&cobra.Group{ID: "look", Title: "Look and set up:"},
 	)
 	for group, verbs := range map[string][]*cobra.Command{
-		"serve": {a.runCommand(), a.labCommand(), a.mockKSCCommand()},
+		"serve": {a.runCommand(), a.agentCommand(), a.sensorCommand(), a.serviceCommand(), a.labCommand(), a.mockKSCCommand()},
 		"respond": {
-			a.sendCommand(), a.releaseCommand(), a.approvalsCommand(), a.activeCommand(), a.holdCommand(), a.resumeCommand(), a.emitCommand(),
+			a.sendCommand(), a.releaseCommand(), a.approvalsCommand(), a.activeCommand(), a.holdCommand(), a.resumeCommand(), a.quarantineCommand(), a.emitCommand(),
 		},
 		"look": {
 			a.tasksCommand(), a.auditCommand(), a.dlqCommand(), a.rulesCommand(), a.presetsCommand(), a.kumaCommand(), a.configCommand(), a.secretsCommand(),

@@ -60,6 +60,10 @@ func (w *wiring) serve(ctx context.Context, watch func(bridge.Store) bridge.Stor
 		return fail(exitConfig, "config.sources", errors.New("no sources are configured: there is nothing to read"),
 			"add sources: to the settings, or try `edr-bridge lab`")
 	}
+	if err := w.trustAgent(); err != nil {
+		return err
+	}
+	w.resident = true
 	redisbus.SetLogger(w.log)
 	mapper, err := w.openMapping(ctx)
 	if err != nil {
@@ -107,6 +111,11 @@ func (w *wiring) serve(ctx context.Context, watch func(bridge.Store) bridge.Stor
 // runParts starts everything and stops it in reverse: first the pipeline, which drains, then the sources,
 // which still have to acknowledge what it settled.
 func (w *wiring) runParts(ctx context.Context, st *store.Store, pipe *bridge.Pipeline, rules *liveRules, feeds []feed) error {
+	// Before anybody asks what became of its jobs.
+	agentParts, err := w.readyAgent(ctx, st)
+	if err != nil {
+		return err
+	}
 	keeper, err := w.openKeeper(st, pipe)
 	if err != nil {
 		return err
@@ -155,10 +164,8 @@ func (w *wiring) runParts(ctx context.Context, st *store.Store, pipe *bridge.Pip
 	}
 	aside.Go(func() error { w.followReload(side, st, rules, asked); return nil })
 	aside.Go(func() error { w.greetKSC(side); return nil })
-	if w.agent != nil {
-		if err := w.agent.Prepare(ctx); err != nil {
-			w.log.Warn("local agent cannot act", "err", err)
-		}
+	for _, part := range agentParts {
+		aside.Go(func() error { return part(side) })
 	}
 
 	err = pipe.Run(ctx, named, pendingPages(st, time.Now().Add(-w.foreignAfter())))

@@ -33,13 +33,13 @@ type sendRequest struct {
 	// permanent is an isolation without an end of its own.
 	permanent bool
 	// tree is terminateProcess with all descendants.
-	tree bool
-	reason    string
-	ref       string
-	dryRun    bool
-	yes       bool
-	wait      bool
-	timeout   time.Duration
+	tree    bool
+	reason  string
+	ref     string
+	dryRun  bool
+	yes     bool
+	wait    bool
+	timeout time.Duration
 }
 
 func (a *app) sendCommand() *cobra.Command {
@@ -71,7 +71,7 @@ Tasks: ` + strings.Join(kindNames(), " ") + `
 	}
 	f := cmd.Flags()
 	f.StringVar(&req.task, "task", "", "the task (required)")
-	f.StringArrayVar(&req.hosts, "host", nil, "GUID, FQDN, NetBIOS or display name, or address; repeat it, or @FILE with one a line. Default with --via local: this machine")
+	f.StringArrayVar(&req.hosts, "host", nil, "GUID, FQDN, NetBIOS or display name, or address; repeat it, or @FILE with one a line. Default without KSC, or with --via local: this machine")
 	f.StringArrayVar(&req.hosts, "targetHost", nil, "same as --host")
 	f.StringArrayVar(&req.params, "param", nil, "a parameter of the task as name=value; repeat it")
 	f.IntVar(&req.pid, "pid", 0, "terminateProcess on this machine: the process, resolved to start time and image before anything happens")
@@ -317,7 +317,7 @@ func (r *sendRequest) orders(w *wiring, task bridge.Task) ([]bridge.Order, error
 		return nil, err
 	}
 	if len(hosts) == 0 {
-		if via != bridge.ViaLocal && (hasKSC(w.set) || task.Kind().KSC() && r.pid == 0) {
+		if via != bridge.ViaLocal && (hasKSC(w.set) || bridge.IsIsolation(task)) {
 			return nil, usagef("--host is required (or --via local for this machine)")
 		}
 		hosts = []string{w.self.Names[0]}
@@ -376,14 +376,19 @@ func (a *app) confirm(req *sendRequest, task bridge.Task, orders []bridge.Order)
 	if req.yes || !info.Irreversible {
 		return nil
 	}
-	if a.noInput || !isTerminal(a.std.in) {
-		return nil // a script said exactly what it wants; the guards still judge it
-	}
 	var hosts []string
 	for _, o := range orders {
 		hosts = append(hosts, o.Host)
 	}
-	a.say("%s on %s. Undo: %s", info.Summary, strings.Join(hosts, ", "), info.Undo)
+	return a.goOn(false, fmt.Sprintf("%s on %s. Undo: %s", info.Summary, strings.Join(hosts, ", "), info.Undo))
+}
+
+// goOn asks on a terminal whether to go on with what cannot be undone.
+func (a *app) goOn(yes bool, what string) error {
+	if yes || a.noInput || !isTerminal(a.std.in) {
+		return nil // a script said exactly what it wants; the guards still judge it
+	}
+	a.say("%s", what)
 	if _, err := fmt.Fprint(a.std.err, "Go on? [y/N] "); err != nil {
 		return err
 	}
@@ -392,7 +397,7 @@ func (a *app) confirm(req *sendRequest, task bridge.Task, orders []bridge.Order)
 		return err
 	}
 	if answer := strings.ToLower(strings.TrimSpace(line)); answer != "y" && answer != "yes" {
-		return fail(exitFailed, "cancelled", errors.New("cancelled, nothing was sent"), "")
+		return fail(exitFailed, "cancelled", errors.New("cancelled, nothing was done"), "")
 	}
 	return nil
 }

@@ -49,6 +49,8 @@ func (w *wiring) openSource(ctx context.Context, name string, s *configs.Source)
 		return w.openPoll(ctx, name, s)
 	case configs.KUMAScript:
 		return w.openScript(ctx, name, s)
+	case configs.OwnSensor:
+		return w.openSensor(name, s)
 	default:
 		return nil, fmt.Errorf("unknown type %q", s.Type)
 	}

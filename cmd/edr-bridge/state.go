@@ -124,8 +124,16 @@ func (w *wiring) openKeeper(st *store.Store, pipe *bridge.Pipeline) (*bridge.Kee
 	if err != nil {
 		return nil, err
 	}
+	cfg.Followers = make(map[string]bridge.Follower)
+	local, err := w.openLocal()
+	if err != nil {
+		return nil, err
+	}
+	if local != nil {
+		cfg.Followers[bridge.ExecutorLocal] = local
+	}
 	if server != nil {
-		cfg.Followers = map[string]bridge.Follower{bridge.ExecutorKSC: server}
+		cfg.Followers[bridge.ExecutorKSC] = server
 		for _, k := range w.set.Servers() {
 			if cfg.FollowEvery == 0 || k.Tasks.FollowEvery < cfg.FollowEvery {
 				cfg.FollowEvery = k.Tasks.FollowEvery

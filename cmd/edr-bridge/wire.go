@@ -29,14 +29,16 @@ type wiring struct {
 
 	secrets *secrets.Store
 	store   *store.Store
-	agent   *localagent.Agent
-	servers map[string]*ksc.Executor // by profile; the only one has the empty profile
-	guard   *bridge.Guard
-	ingress *api.Ingress
-	core    *kuma.Client
-	rules   []byte // digest of the rule files read last
-	look    bool   // the verb changes nothing
-	meter   *api.Meter
+	agent   *localagent.Agent // of this process, see openAgent
+	// resident says that this process goes on: its agent accepts long work and tells later.
+	resident bool
+	servers  map[string]*ksc.Executor // by profile; the only one has the empty profile
+	guard    *bridge.Guard
+	ingress  *api.Ingress
+	core     *kuma.Client
+	rules    []byte // digest of the rule files read last
+	look     bool   // the verb changes nothing
+	meter    *api.Meter
 	// anchored hears of each anchor; nil = nobody does.
 	anchored func(seq int64)
 	hosts    atomic.Int64 // known hosts, as KSC counted them; 0 = not known
@@ -139,35 +141,15 @@ func (w *wiring) secret(ref configs.SecretRef) (func(context.Context) ([]byte, e
 	}, nil
 }
 
-// openAgent makes the local agent, or nil when it is not enabled.
-func (w *wiring) openAgent() (*localagent.Agent, error) {
-	if !w.set.Local.Enabled || w.agent != nil {
-		return w.agent, nil
-	}
-	protect, err := bridge.NewProtect(w.protect())
-	if err != nil {
-		return nil, fail(exitConfig, "config.protect", err, "")
-	}
-	agent, err := localagent.New(localagent.Config{
-		Self: w.self, DryRun: w.set.Local.DryRun, Grace: w.set.Local.Grace, Protected: protect.CheckProcess,
-		NeverBlock: w.neverBlock(), Logger: w.log,
-	})
-	if err != nil {
-		return nil, fail(exitConfig, "config.local", err, "")
-	}
-	w.agent = agent
-	return agent, nil
-}
-
 // router opens the executors; the second result is KSC's, nil without KSC.
 func (w *wiring) router() (bridge.Router, bridge.Server, error) {
 	router := bridge.Router{Self: w.self, Fallback: w.set.Fallback == configs.FallbackLocal}
-	agent, err := w.openAgent()
+	local, err := w.openLocal()
 	if err != nil {
 		return router, nil, err
 	}
-	if agent != nil {
-		router.Local, router.Processes = agent, agent
+	if local != nil {
+		router.Local, router.Processes = local, local
 	}
 	server, err := w.openKSC()
 	if err != nil {

@@ -18,6 +18,9 @@ import (
 // insideEnv says that this test program runs inside the namespaces its parent made.
 const insideEnv = "LOCALAGENT_TEST_INSIDE"
 
+// IsInside reports whether this is the child Inside made.
+func IsInside() bool { return os.Getenv(insideEnv) != "" }
+
 // Inside runs the calling test again in a child with namespaces of its own and returns true there; in the parent
 // it reports what the child said and returns false.
 func Inside(t *testing.T, flags uintptr) bool {

@@ -49,8 +49,10 @@ func TestWalkVisitsRegularFilesOnly(t *testing.T) {
 		{"one folder", WalkConfig{}, []string{"a", "b"}, WalkStats{Files: 2, Dirs: 1, Links: 4}},
 		{"all below", WalkConfig{Recursive: true}, []string{"a", "b", "sub/c", "sub/deep/d"}, WalkStats{Files: 4, Dirs: 3, Links: 4, Others: 1}},
 		{
-			"without a folder", WalkConfig{Recursive: true, SkipDir: func(p string) bool { return p == filepath.Join(root, "sub", "deep") }},
-			[]string{"a", "b", "sub/c"}, WalkStats{Files: 3, Dirs: 2, Links: 4, Others: 1, Skipped: 1},
+			"without a folder",
+			WalkConfig{Recursive: true, SkipDir: func(p string) bool { return p == filepath.Join(root, "sub", "deep") }},
+			[]string{"a", "b", "sub/c"},
+			WalkStats{Files: 3, Dirs: 2, Links: 4, Others: 1, Skipped: 1},
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -39,6 +39,7 @@ func left(t *testing.T, w *Firewall) map[string]time.Duration {
 }
 
 func TestAListIsBlockedAtOnceWithoutWhatMustNotBe(t *testing.T) {
+	t.Parallel()
 	if !agenttest.Inside(t, unix.CLONE_NEWNET) {
 		return
 	}
@@ -87,6 +88,7 @@ func TestAListIsBlockedAtOnceWithoutWhatMustNotBe(t *testing.T) {
 }
 
 func TestF39AListThatDoesNotReadBackIsTakenBackWhole(t *testing.T) {
+	t.Parallel()
 	if !agenttest.Inside(t, unix.CLONE_NEWNET) {
 		return
 	}
@@ -105,6 +107,7 @@ func TestF39AListThatDoesNotReadBackIsTakenBackWhole(t *testing.T) {
 }
 
 func TestALongTableIsNeitherReadTwiceNorBelievedBlindly(t *testing.T) {
+	t.Parallel()
 	if !agenttest.Inside(t, unix.CLONE_NEWNET) {
 		return
 	}

@@ -89,6 +89,7 @@ func loud() *slog.Logger {
 }
 
 func TestAStrangersFlushDoesNotEndAnOwnedIsolation(t *testing.T) {
+	t.Parallel()
 	if !agenttest.Inside(t, unix.CLONE_NEWNET) {
 		return
 	}
@@ -120,6 +121,7 @@ func TestAStrangersFlushDoesNotEndAnOwnedIsolation(t *testing.T) {
 }
 
 func TestAStrangersFlushIsUndoneAndReportedWithoutOwner(t *testing.T) {
+	t.Parallel()
 	if !agenttest.Inside(t, unix.CLONE_NEWNET) {
 		return
 	}
@@ -150,6 +152,7 @@ func TestAStrangersFlushIsUndoneAndReportedWithoutOwner(t *testing.T) {
 }
 
 func TestF40ARestartedAgentIsolatesForTheTimeThatIsLeft(t *testing.T) {
+	t.Parallel()
 	if !agenttest.Inside(t, unix.CLONE_NEWNET) {
 		return
 	}
@@ -183,6 +186,7 @@ func TestF40ARestartedAgentIsolatesForTheTimeThatIsLeft(t *testing.T) {
 }
 
 func TestAnIsolationWhoseTimeIsOverIsNotArmedAgain(t *testing.T) {
+	t.Parallel()
 	if !agenttest.Inside(t, unix.CLONE_NEWNET) {
 		return
 	}
@@ -202,6 +206,7 @@ func TestAnIsolationWhoseTimeIsOverIsNotArmedAgain(t *testing.T) {
 }
 
 func TestADamagedRecordLeavesTheIsolationToTheKernelsTimer(t *testing.T) {
+	t.Parallel()
 	if !agenttest.Inside(t, unix.CLONE_NEWNET) {
 		return
 	}
@@ -220,7 +225,7 @@ func TestADamagedRecordLeavesTheIsolationToTheKernelsTimer(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
 			config := func(cfg *Config) { cfg.State = dir }
-			isolate(t, newWall(t, config), Isolation{For: 4 * time.Second})
+			isolate(t, newWall(t, config), Isolation{For: 2 * time.Second})
 			if err := damage(filepath.Join(dir, recordName)); err != nil {
 				t.Fatal(err)
 			}
@@ -253,6 +258,7 @@ func edit(old, with string) func(string) error {
 }
 
 func TestRunWritesARemovedRecordAgainAndReportsIt(t *testing.T) {
+	t.Parallel()
 	if !agenttest.Inside(t, unix.CLONE_NEWNET) {
 		return
 	}
@@ -272,6 +278,7 @@ func TestRunWritesARemovedRecordAgainAndReportsIt(t *testing.T) {
 }
 
 func TestAnotherProcessMayReleaseWhatARunningAgentOwns(t *testing.T) {
+	t.Parallel()
 	if !agenttest.Inside(t, unix.CLONE_NEWNET) {
 		return
 	}
@@ -311,6 +318,7 @@ func TestF40AKilledAgentsIsolationEndsOnTime(t *testing.T) {
 		_, _ = os.Stderr.WriteString("isolated\n")
 		select {}
 	}
+	t.Parallel()
 	if !agenttest.Inside(t, unix.CLONE_NEWNET) {
 		return
 	}

@@ -18,6 +18,7 @@ import (
 )
 
 func TestF39IsolationTakesBackWhatDoesNotReadBack(t *testing.T) {
+	t.Parallel()
 	if !agenttest.Inside(t, unix.CLONE_NEWNET) {
 		return
 	}
@@ -60,6 +61,7 @@ func TestF39IsolationTakesBackWhatDoesNotReadBack(t *testing.T) {
 }
 
 func TestIsolationIsTakenBackWhenANeededPeerIsLost(t *testing.T) {
+	t.Parallel()
 	if !agenttest.Inside(t, unix.CLONE_NEWNET) {
 		return
 	}
@@ -81,6 +83,7 @@ func TestIsolationIsTakenBackWhenANeededPeerIsLost(t *testing.T) {
 }
 
 func TestIsolationIsTakenBackWhenForeignAddressesStillAnswer(t *testing.T) {
+	t.Parallel()
 	if !agenttest.Inside(t, unix.CLONE_NEWNET) {
 		return
 	}
@@ -103,6 +106,7 @@ func TestIsolationIsTakenBackWhenForeignAddressesStillAnswer(t *testing.T) {
 }
 
 func TestIsolationNamesTheMissingRight(t *testing.T) {
+	t.Parallel()
 	if !agenttest.Inside(t, unix.CLONE_NEWNET) {
 		return
 	}
@@ -119,6 +123,7 @@ func TestIsolationNamesTheMissingRight(t *testing.T) {
 }
 
 func TestDryRunsIsolateNobody(t *testing.T) {
+	t.Parallel()
 	if !agenttest.Inside(t, unix.CLONE_NEWNET) {
 		return
 	}
@@ -138,6 +143,7 @@ func TestDryRunsIsolateNobody(t *testing.T) {
 }
 
 func TestTwoHundredCyclesLeaveTheRuleSetAsItWas(t *testing.T) {
+	t.Parallel()
 	if !agenttest.Inside(t, unix.CLONE_NEWNET) {
 		return
 	}
@@ -171,6 +177,7 @@ func TestTwoHundredCyclesLeaveTheRuleSetAsItWas(t *testing.T) {
 }
 
 func TestBlocksAndIsolationDoNotKnowEachOther(t *testing.T) {
+	t.Parallel()
 	if !agenttest.Inside(t, unix.CLONE_NEWNET) {
 		return
 	}
@@ -193,6 +200,7 @@ func TestBlocksAndIsolationDoNotKnowEachOther(t *testing.T) {
 }
 
 func TestForwardedTrafficIsCut(t *testing.T) {
+	t.Parallel()
 	if !agenttest.Inside(t, unix.CLONE_NEWNET) {
 		return
 	}
@@ -216,6 +224,7 @@ func TestForwardedTrafficIsCut(t *testing.T) {
 }
 
 func TestAStubOnLoopbackStillFindsItsNameServer(t *testing.T) {
+	t.Parallel()
 	if !agenttest.Inside(t, unix.CLONE_NEWNET|unix.CLONE_NEWNS) {
 		return
 	}
@@ -280,6 +289,7 @@ func TestAStubOnLoopbackStillFindsItsNameServer(t *testing.T) {
 }
 
 func TestALongListOfPeersFits(t *testing.T) {
+	t.Parallel()
 	if !agenttest.Inside(t, unix.CLONE_NEWNET) {
 		return
 	}
@@ -303,6 +313,7 @@ func TestALongListOfPeersFits(t *testing.T) {
 }
 
 func TestWhatIsArmedReadsBack(t *testing.T) {
+	t.Parallel()
 	if !agenttest.Inside(t, unix.CLONE_NEWNET) {
 		return
 	}

@@ -124,7 +124,7 @@ func (w *Firewall) armIn(id netns, passes []pass, left time.Duration) error {
 	rules := newIsolationRules(passes, &w.cfg)
 	var err error
 	for range armTries {
-		if err = w.tryArm(id, rules, left); !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.EEXIST) && !errors.Is(err, unix.EOPNOTSUPP) {
+		if err = w.tryArm(id, rules, left); !errors.Is(err, errAgain) {
 			break
 		}
 	}
@@ -133,13 +133,18 @@ func (w *Firewall) armIn(id netns, passes []pass, left time.Duration) error {
 		return nil
 	case errors.Is(err, errOwned):
 		return err
+	case errors.Is(err, unix.ENOENT):
+		return verdict.Hopeless("isolate: %w: the kernel lacks a part of nf_tables (CONFIG_NFT_CT, CONFIG_NFT_REJECT_INET)", err)
 	default:
 		return netfilterVerdict("isolate", err)
 	}
 }
 
-// tryArm sends the table once. EEXIST and ENOENT mean that somebody made or deleted it in between, EOPNOTSUPP that the
-// kernel does not know table owners: the next try does without.
+// errAgain says that another try may work: somebody made or deleted the table in between, or the kernel knows no table
+// owners and the next try does without.
+var errAgain = errors.New("another try may work")
+
+// tryArm sends the table once.
 func (w *Firewall) tryArm(id netns, rules *isolationRules, left time.Duration) error {
 	table, err := findTable()
 	if err != nil {
@@ -157,10 +162,13 @@ func (w *Firewall) tryArm(id netns, rules *isolationRules, left time.Duration) e
 	switch {
 	case errors.Is(err, unix.EPERM) && table != nil && flagsOf(table)&tableOwner != 0:
 		return fmt.Errorf("%w: %w", errOwned, err)
-	case errors.Is(err, unix.EOPNOTSUPP) && flags != 0:
+	case (errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EINVAL)) && flags != 0:
 		w.platform.mu.Lock()
 		defer w.platform.mu.Unlock()
 		w.platform.unownable = true
+		return fmt.Errorf("%w: %w", errAgain, err)
+	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.EEXIST):
+		return fmt.Errorf("%w: %w", errAgain, err)
 	}
 	return err
 }

@@ -46,7 +46,7 @@ func lifelines() ([]taboo, error) {
 	return found, nil
 }
 
-// serversInUse returns the name servers of the interfaces that are up, each once.
+// serversInUse returns the name servers this machine asks, each once, without those on loopback.
 func serversInUse() ([]netip.Addr, error) {
 	adapters, err := listAdapters()
 	if err != nil {
@@ -55,7 +55,7 @@ func serversInUse() ([]netip.Addr, error) {
 	var out []netip.Addr
 	for _, a := range adapters {
 		for _, s := range a.servers {
-			if !slices.Contains(out, s) {
+			if !s.IsLoopback() && !slices.Contains(out, s) {
 				out = append(out, s)
 			}
 		}

@@ -89,7 +89,7 @@ func (p place) inside(work func() error) error {
 	}
 	defer func() { _ = f.Close() }()
 	var st unix.Stat_t
-	if err := unix.Fstat(int(f.Fd()), &st); err != nil { //nolint:gosec // a descriptor fits into int
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
 		return err
 	}
 	if st.Dev != p.id.dev || st.Ino != p.id.ino {
@@ -110,12 +110,12 @@ func enter(namespace *os.File, work func() error) error {
 		return err
 	}
 	defer func() { _ = home.Close() }()
-	if err := unix.Setns(int(namespace.Fd()), unix.CLONE_NEWNET); err != nil { //nolint:gosec // a descriptor fits into int
+	if err := unix.Setns(int(namespace.Fd()), unix.CLONE_NEWNET); err != nil {
 		runtime.UnlockOSThread()
 		return fmt.Errorf("enter: %w", err)
 	}
 	defer func() {
-		if unix.Setns(int(home.Fd()), unix.CLONE_NEWNET) == nil { //nolint:gosec // a descriptor fits into int
+		if unix.Setns(int(home.Fd()), unix.CLONE_NEWNET) == nil {
 			runtime.UnlockOSThread()
 		}
 	}()

@@ -21,6 +21,18 @@ type container struct {
 	cmd *exec.Cmd
 }
 
+// mustDial is dial with the patience a fresh link needs: it may lose the first packets.
+func (c container) mustDial(t *testing.T, addr string) net.Conn {
+	t.Helper()
+	conn, err := c.dial(addr)
+	for try := 0; err != nil && try < 5; try++ {
+		conn, err = c.dial(addr)
+	}
+	must(t, err)
+	must(t, talk(conn))
+	return conn
+}
+
 // dial connects from inside the container.
 func (c container) dial(addr string) (conn net.Conn, err error) {
 	// Only what was opened before the thread ends stays in the namespace; a plain dial of one address stays on the thread.
@@ -54,6 +66,7 @@ func runContainer(t *testing.T, name, near, address string) container {
 }
 
 func TestOtherNamespacesOfTheMachineAreIsolatedToo(t *testing.T) {
+	t.Parallel()
 	if !agenttest.Inside(t, unix.CLONE_NEWNET|unix.CLONE_NEWPID|unix.CLONE_NEWNS) {
 		return
 	}
@@ -63,9 +76,7 @@ func TestOtherNamespacesOfTheMachineAreIsolatedToo(t *testing.T) {
 	must(t, err)
 	defer l.Close()
 	go echo(l)
-	flow, err := first.dial("192.168.7.1:" + portOf(l))
-	must(t, err)
-	must(t, talk(flow))
+	_ = first.mustDial(t, "192.168.7.1:"+portOf(l))
 
 	var told alarms
 	dir := t.TempDir()
@@ -76,9 +87,7 @@ func TestOtherNamespacesOfTheMachineAreIsolatedToo(t *testing.T) {
 		t.Error("a container was isolated although the settings leave them alone")
 	}
 	release(t, alone, "released")
-	flow, err = first.dial("192.168.7.1:" + portOf(l))
-	must(t, err)
-	must(t, talk(flow))
+	flow := first.mustDial(t, "192.168.7.1:"+portOf(l))
 
 	w := newWall(t, config)
 	stop := start(t, w)
@@ -113,10 +122,7 @@ func TestOtherNamespacesOfTheMachineAreIsolatedToo(t *testing.T) {
 	})
 	stop()
 	release(t, w, "released")
-	if flow, err = first.dial("192.168.7.1:" + portOf(l)); err != nil {
-		t.Fatal(err)
-	}
-	must(t, talk(flow))
+	_ = first.mustDial(t, "192.168.7.1:"+portOf(l))
 	if err := first.inside(func() error {
 		out, err := run1("list", "ruleset")
 		if err == nil && out != "" {
@@ -129,6 +135,7 @@ func TestOtherNamespacesOfTheMachineAreIsolatedToo(t *testing.T) {
 }
 
 func TestOtherNamespacesAreArmedAgainWhenSomebodyFreesThem(t *testing.T) {
+	t.Parallel()
 	if !agenttest.Inside(t, unix.CLONE_NEWNET|unix.CLONE_NEWPID|unix.CLONE_NEWNS) {
 		return
 	}

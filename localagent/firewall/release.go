@@ -14,6 +14,17 @@ import (
 // extendSlack is how much sooner than wished an isolation may end without being renewed for it.
 const extendSlack = time.Second
 
+// EmergencyRelease is what a person types on the console of an isolated Linux machine whose agent does not answer. The agent
+// goes first: as long as it runs, the kernel lets nobody else delete its table ("Operation not permitted").
+const EmergencyRelease = `systemctl stop edr-bridge-agent || kill -9 "$(pidof edr-bridge)"
+rm -f /var/lib/edr-bridge/isolation.json            # else the next start isolates again
+nft delete table inet edr_bridge_isolation
+for p in /proc/[0-9]*; do                           # containers with interfaces of their own
+  nsenter --net="$p/ns/net" nft delete table inet edr_bridge_isolation 2>/dev/null
+done
+nft list tables                                     # edr_bridge_isolation is not among them any more
+`
+
 // State is whether and how this machine is isolated.
 type State struct {
 	// On says that the packet filter cuts at this moment; the rest is empty when it does not.

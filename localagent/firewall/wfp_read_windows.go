@@ -40,7 +40,7 @@ const (
 // (learn.microsoft.com/windows/win32/api/fwpmtypes/ns-fwpmtypes-fwpm_filter0, 64 bits).
 type rawFilter struct {
 	key               windows.GUID
-	name, description *uint16
+	name, _           *uint16 // the second is the description
 	flags             uint32
 	provider          *windows.GUID
 	dataSize          uint32

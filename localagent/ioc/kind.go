@@ -180,127 +180,74 @@ const (
 	volumeMounted
 )
 
-// fields returns the fields of a kind, at the places the constants above give them; nil for an unknown kind.
+// fields returns the fields of a kind; nil for an unknown kind.
 func fields(k Kind) []field {
 	switch k {
 	case KindFile:
 		return []field{
-			{"FileName", text},
-			{"FullPath", text},
-			{"FilePath", folder},
-			{"FileExtension", ending},
-			{"SizeInBytes", number},
-			{"Created", moment},
-			{"Modified", moment},
-			{"Accessed", moment},
-			{"Changed", moment},
-			{"Username", text},
-			{"SecurityID", text},
-			{"INode", number},
-			{"Md5sum", md5sum},
-			{"Sha1sum", sha1sum},
-			{"Sha256sum", sha256sum},
+			fileName: {"FileName", text}, fileFullPath: {"FullPath", text}, fileFolder: {"FilePath", folder},
+			fileExtension: {"FileExtension", ending}, fileSize: {"SizeInBytes", number}, fileCreated: {"Created", moment},
+			fileModified: {"Modified", moment}, fileAccessed: {"Accessed", moment}, fileChanged: {"Changed", moment},
+			fileUser: {"Username", text}, fileUID: {"SecurityID", text}, fileInode: {"INode", number},
+			fileMD5: {"Md5sum", md5sum}, fileSHA1: {"Sha1sum", sha1sum}, fileSHA256: {"Sha256sum", sha256sum},
 		}
 	case KindProcess:
 		return []field{
-			{"name", text},
-			{"path", text},
-			{"arguments", text},
-			{"pid", number},
-			{"parentpid", number},
-			{"Username", text},
-			{"SecurityID", text},
-			{"startTime", moment},
-			{"kernelTime", span},
-			{"userTime", span},
+			processName: {"name", text}, processPath: {"path", text}, processArguments: {"arguments", text},
+			processPID: {"pid", number}, processParent: {"parentpid", number}, processUser: {"Username", text},
+			processUID: {"SecurityID", text}, processStart: {"startTime", moment},
+			processKernelTime: {"kernelTime", span}, processUserTime: {"userTime", span},
 		}
 	case KindPort:
 		return []field{
-			{"localIP", address},
-			{"localPort", number},
-			{"remoteIP", address},
-			{"remotePort", number},
-			{"protocol", text},
-			{"state", text},
-			{"process", text},
-			{"pid", number},
-			{"path", text},
+			portLocalIP: {"localIP", address}, portLocalPort: {"localPort", number}, portRemoteIP: {"remoteIP", address},
+			portRemotePort: {"remotePort", number}, portProtocol: {"protocol", text}, portState: {"state", text},
+			portProcess: {"process", text}, portPID: {"pid", number}, portPath: {"path", text},
 		}
 	case KindDNS:
 		return []field{
-			{"Host", text},
-			{"RecordName", text},
-			{"RecordType", text},
-			{"RecordData/IPv4Address", address},
-			{"RecordData/IPv6Address", address},
-			{"RecordData/Host", text},
+			dnsHost: {"Host", text}, dnsName: {"RecordName", text}, dnsType: {"RecordType", text},
+			dnsIPv4: {"RecordData/IPv4Address", address}, dnsIPv6: {"RecordData/IPv6Address", address},
+			dnsTarget: {"RecordData/Host", text},
 		}
 	case KindARP:
 		return []field{
-			{"IPv4Address", address},
-			{"IPv6Address", address},
-			{"PhysicalAddress", hardware},
-			{"Interface", text},
-			{"CacheType", text},
-			{"IsRouter", text},
+			arpIPv4: {"IPv4Address", address}, arpIPv6: {"IPv6Address", address},
+			arpHardware: {"PhysicalAddress", hardware}, arpInterface: {"Interface", text},
+			arpCacheType: {"CacheType", text}, arpRouter: {"IsRouter", text},
 		}
 	case KindService:
 		return []field{
-			{"name", text},
-			{"descriptiveName", text},
-			{"description", text},
-			{"path", text},
-			{"arguments", text},
-			{"mode", text},
-			{"status", text},
-			{"type", text},
-			{"pid", number},
-			{"startedAs", text},
+			serviceName: {"name", text}, serviceTitle: {"descriptiveName", text},
+			serviceDescription: {"description", text}, servicePath: {"path", text}, serviceArguments: {"arguments", text},
+			serviceMode: {"mode", text}, serviceStatus: {"status", text}, serviceType: {"type", text},
+			servicePID: {"pid", number}, serviceUser: {"startedAs", text},
 		}
 	case KindUser:
 		return []field{
-			{"Username", text},
-			{"fullname", text},
-			{"SecurityID", text},
-			{"homedirectory", folder},
-			{"grouplist/groupname", text},
-			{"LastLogin", moment},
-			{"disabled", text},
-			{"lockedout", text},
-			{"passwordrequired", text},
+			userName: {"Username", text}, userFullName: {"fullname", text}, userUID: {"SecurityID", text},
+			userHome: {"homedirectory", folder}, userGroup: {"grouplist/groupname", text},
+			userLastLogin: {"LastLogin", moment}, userDisabled: {"disabled", text}, userLocked: {"lockedout", text},
+			userPassword: {"passwordrequired", text},
 		}
 	case KindSystem:
 		return []field{
-			{"machine", text},
-			{"hostname", text},
-			{"domain", text},
-			{"OS", text},
-			{"productName", text},
-			{"buildNumber", text},
-			{"patchLevel", text},
-			{"OSbitness", text},
-			{"procType", text},
-			{"processor", text},
-			{"totalphysical", number},
-			{"availphysical", number},
-			{"uptime", span},
-			{"date", moment},
-			{"networkArray/networkInfo/adapter", text},
-			{"networkArray/networkInfo/MAC", hardware},
-			{"networkArray/networkInfo/ipArray/ipInfo/ipAddress", address},
+			systemMachine: {"machine", text}, systemHostname: {"hostname", text}, systemDomain: {"domain", text},
+			systemOS: {"OS", text}, systemProduct: {"productName", text}, systemBuild: {"buildNumber", text},
+			systemPatch: {"patchLevel", text}, systemBits: {"OSbitness", text}, systemArch: {"procType", text},
+			systemProcessor: {"processor", text}, systemMemory: {"totalphysical", number},
+			systemFree: {"availphysical", number}, systemUptime: {"uptime", span}, systemDate: {"date", moment},
+			systemAdapter:  {"networkArray/networkInfo/adapter", text},
+			systemHardware: {"networkArray/networkInfo/MAC", hardware},
+			systemAddress:  {"networkArray/networkInfo/ipArray/ipInfo/ipAddress", address},
 		}
 	case KindVolume:
 		return []field{
-			{"VolumeName", folder},
-			{"DriveLetter", text},
-			{"DevicePath", text},
-			{"Type", text},
-			{"FileSystemName", text},
-			{"FileSystemFlags", text},
-			{"BytesPerSector", number},
-			{"TotalAllocationUnits", number},
-			{"ActualAvailableAllocationUnits", number},
-			{"IsMounted", text},
+			volumeName: {"VolumeName", folder}, volumeLetter: {"DriveLetter", text}, volumeDevice: {"DevicePath", text},
+			volumeType: {"Type", text}, volumeFilesystem: {"FileSystemName", text},
+			volumeFlags: {"FileSystemFlags", text}, volumeUnit: {"BytesPerSector", number},
+			volumeUnits: {"TotalAllocationUnits", number}, volumeFree: {"ActualAvailableAllocationUnits", number},
+			volumeMounted: {"IsMounted", text},
 		}
 	default:
 		return nil

@@ -359,6 +359,43 @@ func TestRulesOutliveARestartAndGoAway(t *testing.T) {
 	}
 }
 
+func TestWhatTheAgentItselfStartsIsNeverDenied(t *testing.T) {
+	if !agenttest.Inside(t, unix.CLONE_NEWNS) {
+		return
+	}
+	r := newRig(t, nil)
+	evil := r.program("evil")
+	r.add(bridge.PreventExecution{Path: evil})
+	if err := exec.CommandContext(t.Context(), evil).Run(); err != nil {
+		t.Errorf("own child: %v", err)
+	}
+	r.told("that a rule was about it", func(d Denial) bool { return d.Outcome == Own && d.Path == evil && d.Caller.PPID == os.Getpid() })
+	if got := r.sh(evil); got != notAllowed {
+		t.Errorf("a stranger: exit %d, want %d", got, notAllowed)
+	}
+}
+
+func TestAFolderThatIsRenamedBringsItsFilesToThePathsOfRules(t *testing.T) {
+	if !agenttest.Inside(t, unix.CLONE_NEWNS) {
+		return
+	}
+	r := newRig(t, nil)
+	if err := os.MkdirAll(filepath.Join(r.dir, "a/b"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	script := r.script("a/b/evil.sh")
+	r.add(bridge.PreventExecution{Path: filepath.Join(r.dir, "z/b/evil.sh")})
+	for _, line := range []string{script, "bash " + script, script} {
+		if got := r.sh(line); got != runs {
+			t.Fatalf("%s: exit %d, want %d", line, got, runs)
+		}
+	}
+	r.sh("mv " + r.dir + "/a " + r.dir + "/z")
+	for _, line := range []string{"bash " + r.dir + "/z/b/evil.sh", r.dir + "/z/b/evil.sh"} {
+		agenttest.Eventually(t, line, func() bool { return r.sh(line) == notAllowed })
+	}
+}
+
 func TestLogOnlyReportsAndBlocksNothing(t *testing.T) {
 	if !agenttest.Inside(t, unix.CLONE_NEWNS) {
 		return

@@ -91,7 +91,7 @@ func (m *machine) gaps(r *Rule) []string {
 			"until that file was executed directly once since the guard started: give the path as well")
 	}
 	if r == nil || r.Path != "" {
-		gaps = append(gaps, "a file put at the path, opened by an interpreter within the milliseconds until it is marked")
+		gaps = append(gaps, "a file put at the path, opened by an interpreter before it is marked (milliseconds; 2 seconds when a folder above is renamed)")
 	}
 	if r == nil || r.digest() != "" {
 		gaps = append(gaps, fmt.Sprintf("the first execution of a file that takes more than %s to hash, and files over 4 GiB", m.cfg.Deadline))

@@ -18,7 +18,10 @@ import (
 	"github.com/edr-bridge/edr-bridge/bridge"
 	"github.com/edr-bridge/edr-bridge/localagent/agenttest"
 	"github.com/edr-bridge/edr-bridge/localagent/files"
+	"github.com/edr-bridge/edr-bridge/localagent/safety"
 )
+
+var _ Protected = (*safety.Executables)(nil)
 
 // settings travel from a test to its listener process.
 type settings struct {

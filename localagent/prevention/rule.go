@@ -27,7 +27,8 @@ type Rule struct {
 	// MD5 or SHA256 is the digest of the file in lower-case hex, or empty; never both.
 	MD5    string `json:"md5,omitempty"`
 	SHA256 string `json:"sha256,omitempty"`
-	// Path is the absolute path of the file, or empty. On Linux its folders are no links.
+	// Path is the absolute path of the file, or empty. On Linux its folders are no links, and it is the path the kernel names the
+	// file by: one of that path in a container counts, too.
 	Path string `json:"path,omitempty"`
 	// CaseSensitive compares the path by exact case.
 	CaseSensitive bool `json:"case_sensitive,omitempty"`

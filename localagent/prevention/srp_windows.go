@@ -216,7 +216,7 @@ func policy(name string, kind kind) (e entry, ours bool, err error) {
 	defer func() { _ = k.Close() }()
 	text, _, err := k.GetStringValue(valueText)
 	if err != nil {
-		return e, false, nil //nolint:nilerr // a rule without a description is not ours
+		return e, false, nil // a rule without a description is not ours
 	}
 	if e.rule, ours = strings.CutPrefix(text, ownDescription); !ours {
 		return e, false, nil

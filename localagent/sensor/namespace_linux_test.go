@@ -55,7 +55,7 @@ func TestConnectionToAListedAddressNamesItsProcess(t *testing.T) {
 	if !agenttest.Inside(t, unix.CLONE_NEWNET) {
 		return
 	}
-	for _, args := range [][]string{{"link", "set", "lo", "up"}, {"addr", "add", "203.0.113.7/32", "dev", "lo"}, {"addr", "add", "2001:db8::7/128", "dev", "lo"}} {
+	for _, args := range [][]string{{"link", "set", "lo", "up"}, {"addr", "add", "203.0.113.7/32", "dev", "lo"}, {"addr", "add", "2001:db8::7/128", "dev", "lo", "nodad"}} {
 		if out, err := exec.Command("ip", args...).CombinedOutput(); err != nil {
 			t.Skipf("ip %v: %v %s", args, err, out)
 		}

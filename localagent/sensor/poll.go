@@ -6,9 +6,6 @@ import (
 	"time"
 )
 
-// connectAgain is how often a sensor that polls tries the kernel's events once more.
-const connectAgain = time.Minute
-
 // poll lists the processes again and again, until ctx ends or, when again is set, that time is over. why says why it has to.
 func (s *Sensor) poll(ctx context.Context, o *observer, why error, again time.Duration) error {
 	if s.Err() == nil {

@@ -8,8 +8,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// rescanPause is the least time between two lists of all processes after overruns.
-const rescanPause = 100 * time.Millisecond
+const (
+	// rescanPause is the least time between two lists of all processes after overruns.
+	rescanPause = 100 * time.Millisecond
+	// connectAgain is how often a sensor that polls tries the kernel's events once more.
+	connectAgain = time.Minute
+)
 
 // watch reads process events until ctx ends, and lists processes while there are none.
 func (s *Sensor) watch(ctx context.Context) error {
@@ -27,11 +31,8 @@ func (s *Sensor) watch(ctx context.Context) error {
 		if errors.Is(err, unix.ECONNREFUSED) {
 			again = 0 // a process does not move to the initial namespace by itself
 		}
-		if err := s.poll(ctx, o, err, again); err != nil {
+		if err := s.poll(ctx, o, err, again); err != nil || ctx.Err() != nil {
 			return err
-		}
-		if ctx.Err() != nil {
-			return nil
 		}
 	}
 }

@@ -107,7 +107,7 @@ func (s system) open(pid int) (*os.File, error) {
 		return nil, err
 	}
 	// Windows keeps the file of a running image from being replaced.
-	return os.Open(path)
+	return os.Open(path) //nolint:gosec // the kernel names the image
 }
 
 // after is not needed: without events nothing is read long after it was seen.
