@@ -270,16 +270,20 @@ func (r *pipelineRun) judge(ctx context.Context, o Order, place *laneItem) Order
 		return refuse(Verdict{StateRefused, ReasonInvalid, "task: required"})
 	}
 	o.NotAfter = r.cfg.Guard.Deadline(o)
+	// The guards have to know who would do it; an order that is refused is nobody's.
+	name, choice := r.cfg.Router.Choose(o)
 	// A hopeless order is refused before anything is asked about its process.
+	o.Executor = name
 	v := r.cfg.Guard.Admit(o)
+	if v.State == StateRefused || choice.State != StateQueued {
+		o.Executor = ""
+	}
 	if v.State == StateRefused {
 		return refuse(v)
 	}
-	name, choice := r.cfg.Router.Choose(o)
 	if choice.State != StateQueued {
 		return refuse(choice)
 	}
-	o.Executor = name
 	o, found := r.cfg.Router.Identify(ctx, o)
 	if found.State != StateQueued {
 		return refuse(found)

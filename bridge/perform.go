@@ -233,7 +233,7 @@ func (a *attempt) failed(err error) phase {
 // refusal reports whether the reason says that an executor declined rather than tried.
 func refusal(r Reason) bool {
 	switch r {
-	case ReasonProtectedProcess, ReasonProtectedPath, ReasonProtectedAddress, ReasonProtectedHost, ReasonUnsupported,
+	case ReasonLocalTasks, ReasonProtectedProcess, ReasonProtectedPath, ReasonProtectedAddress, ReasonProtectedHost, ReasonUnsupported,
 		ReasonOtherHost, ReasonHostNotFound, ReasonHostAmbiguous, ReasonInvalid, ReasonProcessChanged:
 		return true
 	default:

@@ -23,6 +23,8 @@ type criteria struct {
 	paths       []string
 	exact       bool
 	md5, sha256 string
+	// others are the processes that an earlier look of the same order found to run something else.
+	others map[int]bool
 }
 
 // view is one file a process can be said to run, by the names it goes by, with a way to open that very file.

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/shirou/gopsutil/v3/common"
@@ -23,8 +25,15 @@ const (
 	sigKill processSignal = unix.SIGKILL
 )
 
+const (
+	// lookers is how many goroutines share one look at all processes, lookAlone how many processes one of them takes at least.
+	lookers   = 4
+	lookAlone = 128
+)
+
 // candidates returns every process that may fulfil the criteria. gopsutil lists the numbers; the image is read by
-// one readlink each, because asking gopsutil for it costs ten times as much.
+// one readlink each, because asking gopsutil for it costs ten times as much. What ran something else in an earlier look of the same
+// order is passed over: only what began since then can have been missed.
 func candidates(ctx context.Context, c *criteria) ([]int, error) {
 	// HOST_PROC in the environment would make gopsutil list another machine's processes.
 	ctx = context.WithValue(ctx, common.EnvKey, common.EnvMap{common.HostProcEnvKey: "/proc"})
@@ -32,21 +41,54 @@ func candidates(ctx context.Context, c *criteria) ([]int, error) {
 	if err != nil {
 		return nil, err
 	}
+	all = slices.DeleteFunc(all, func(pid int32) bool { return c.others[int(pid)] })
+	share := max(lookAlone, (len(all)+lookers-1)/lookers)
+	looks := make([]look, 0, lookers)
+	for part := range slices.Chunk(all, share) {
+		looks = append(looks, look{pids: part})
+	}
+	var wg sync.WaitGroup
+	for i := range looks {
+		if i+1 < len(looks) {
+			wg.Go(func() { looks[i].run(c) })
+		} else {
+			looks[i].run(c)
+		}
+	}
+	wg.Wait()
+	if c.others == nil {
+		c.others = make(map[int]bool, len(all))
+	}
 	found := make([]int, 0, 16)
-	buf := make([]byte, unix.PathMax+len(deletedMark))
-	for _, pid := range all {
-		n, err := unix.Readlink("/proc/"+strconv.Itoa(int(pid))+"/exe", buf)
-		switch {
-		case err == nil:
-			if c.maybe(string(buf[:n])) {
-				found = append(found, int(pid))
-			}
-		case errors.Is(err, unix.ENOENT) && threaded(int(pid)), errors.Is(err, os.ErrPermission):
-			// Either the first thread has ended, or this agent may not look: pinning tells which.
-			found = append(found, int(pid))
+	for _, l := range looks {
+		found = append(found, l.found...)
+		for _, pid := range l.others {
+			c.others[int(pid)] = true
 		}
 	}
 	return found, nil
+}
+
+// look is one goroutine's share of the processes, and what it saw.
+type look struct {
+	pids, others []int32
+	found        []int
+}
+
+func (l *look) run(c *criteria) {
+	buf := make([]byte, unix.PathMax+len(deletedMark))
+	for _, pid := range l.pids {
+		n, err := unix.Readlink("/proc/"+strconv.Itoa(int(pid))+"/exe", buf)
+		switch {
+		case err == nil && !c.maybe(string(buf[:n])):
+			l.others = append(l.others, pid)
+		case err == nil:
+			l.found = append(l.found, int(pid))
+		case errors.Is(err, unix.ENOENT) && threaded(int(pid)), errors.Is(err, os.ErrPermission):
+			// Either the first thread has ended, or this agent may not look: pinning tells which.
+			l.found = append(l.found, int(pid))
+		}
+	}
 }
 
 // maybe sorts out what cannot match by a glance at the exe link.

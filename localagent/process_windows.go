@@ -151,11 +151,18 @@ func spellings(path string) []string { return []string{filepath.Clean(path)} }
 
 // candidates lists all processes from one Toolhelp snapshot; image names are compared before anything is opened.
 func candidates(ctx context.Context, c *criteria) ([]int, error) {
+	if c.others == nil {
+		c.others = make(map[int]bool)
+	}
 	var found []int
 	err := eachProcess(func(e *windows.ProcessEntry32) bool {
-		name := windows.UTF16ToString(e.ExeFile[:])
-		if int(e.ProcessID) != os.Getpid() && e.ProcessID > 4 && c.maybe(name) {
-			found = append(found, int(e.ProcessID))
+		pid := int(e.ProcessID)
+		switch {
+		case pid == os.Getpid() || pid <= 4 || c.others[pid]:
+		case c.maybe(windows.UTF16ToString(e.ExeFile[:])):
+			found = append(found, pid)
+		default:
+			c.others[pid] = true
 		}
 		return ctx.Err() == nil
 	})

@@ -23,8 +23,6 @@ const (
 	maxTimeLimit = 24 * time.Hour
 	// maxOutput is how much of each output of a program is kept; the rest is read and dropped.
 	maxOutput = 1 << 20
-	// maxArguments bounds the words of an argument string.
-	maxArguments = 4096
 	// maxOrderID is the longest order id.
 	maxOrderID = 64
 )
@@ -331,8 +329,20 @@ func (r *Run) Wait(ctx context.Context) (Exit, error) {
 		e.Survivors = r.l.leftBehind(&r.note)
 	}
 	e.Cut = keep.stop()
-	p.outcome(&e)
+	p.outcome(ctx, &e)
 	return r.ended(e), nil
+}
+
+// End ends the program and all it has started, as when its time is over, and returns its outcome. Nobody may wait for it meanwhile. It has
+// no undo.
+func (r *Run) End(ctx context.Context) (Exit, error) {
+	if !r.Running() {
+		return r.Wait(ctx)
+	}
+	r.Limit = 0
+	e, err := r.Wait(ctx)
+	e.TimedOut = false
+	return e, err
 }
 
 // ended writes the outcome down.

@@ -20,6 +20,9 @@ import (
 	"github.com/edr-bridge/edr-bridge/localagent/verdict"
 )
 
+// maxArguments bounds the words of an argument string.
+const maxArguments = 4096
+
 // prepared is a program that may be started.
 type prepared struct {
 	path    string

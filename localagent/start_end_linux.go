@@ -18,7 +18,7 @@ const forgotten = time.Second
 
 // outcome fills in how the process ended: what its parent is told, or else what the kernel remembers for the holder of a pidfd
 // (PIDFD_GET_INFO with PIDFD_INFO_EXIT, Linux 6.15).
-func (p *program) outcome(e *Exit) {
+func (p *program) outcome(ctx context.Context, e *Exit) {
 	if !p.ended() {
 		return
 	}
@@ -29,7 +29,7 @@ func (p *program) outcome(e *Exit) {
 	}
 	if pid != p.pid {
 		var ok bool
-		if status, ok = p.remembered(); !ok {
+		if status, ok = p.remembered(ctx); !ok {
 			return
 		}
 	}
@@ -42,7 +42,7 @@ func (p *program) outcome(e *Exit) {
 }
 
 // remembered asks the kernel how a process ended that is no child of this one. It can tell as soon as the parent has waited for it.
-func (p *program) remembered() (unix.WaitStatus, bool) {
+func (p *program) remembered(ctx context.Context) (unix.WaitStatus, bool) {
 	for deadline := time.Now().Add(forgotten); ; {
 		info := unix.PidfdInfo{Mask: unix.PIDFD_INFO_EXIT}
 		if err := unix.IoctlPidfdInfo(p.pidfd, &info); err == nil && info.Mask&unix.PIDFD_INFO_EXIT != 0 {
@@ -50,7 +50,7 @@ func (p *program) remembered() (unix.WaitStatus, bool) {
 		} else if err != nil && !errors.Is(err, unix.ESRCH) || time.Now().After(deadline) {
 			return 0, false
 		}
-		if err := pause(context.Background(), freezePause); err != nil {
+		if err := pause(ctx, freezePause); err != nil {
 			return 0, false
 		}
 	}

@@ -45,7 +45,7 @@ func (l *Launcher) group(n *note) {
 	}
 	dir := filepath.Join(l.cfg.CgroupParent, groupPrefix+n.Order)
 	if err == nil {
-		if err = os.Mkdir(dir, 0o755); errors.Is(err, os.ErrExist) {
+		if err = os.Mkdir(dir, 0o750); errors.Is(err, os.ErrExist) {
 			err = nil
 		}
 	}

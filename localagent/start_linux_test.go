@@ -198,6 +198,22 @@ func TestAProgramWhoseTimeIsOverIsEndedWithAllItStarted(t *testing.T) {
 	}
 }
 
+func TestAProgramCanBeEndedWithAllItStarted(t *testing.T) {
+	t.Parallel()
+	l := newLauncher(t)
+	sleep := agenttest.Program(t, "sleep", "child")
+	r := started(t, l, bridge.StartProcess{ExecutablePath: script(t, `echo on; "$1" 3600 & wait`), Arguments: sleep}, 0)
+	agenttest.Eventually(t, "the child runs", func() bool { return len(running(t, sleep)) == 1 })
+	e, err := r.End(t.Context())
+	if err != nil || e.TimedOut || e.Signal != "SIGKILL" || len(e.Survivors) != 0 || content(t, e.Stdout) != "on\n" {
+		t.Errorf("exit = %+v, %v", e, err)
+	}
+	agenttest.Eventually(t, "the child is dead", func() bool { return len(running(t, sleep)) == 0 })
+	if again, err := r.End(t.Context()); err != nil || again.Signal != "SIGKILL" {
+		t.Errorf("ended again: %+v, %v", again, err)
+	}
+}
+
 func TestADaemonIsNotWaitedForAndNamed(t *testing.T) {
 	t.Parallel()
 	l := newLauncher(t)

@@ -24,8 +24,6 @@ const (
 	fileLock   = "lock"
 	fileStdout = "stdout"
 	fileStderr = "stderr"
-	// filePipe is added to the name of an output for the pipe it comes through.
-	filePipe = ".pipe"
 )
 
 // note is the record of one program. It is written before the program begins, when its process is known, and when it has ended.

@@ -4,8 +4,6 @@ package localagent
 
 import (
 	"context"
-	"io"
-	"os"
 
 	"github.com/edr-bridge/edr-bridge/bridge"
 	"github.com/edr-bridge/edr-bridge/localagent/files"
@@ -19,15 +17,18 @@ type (
 		args    []string
 	}
 	program struct{ *pinned }
+	outputs struct{}
 
 	launcherState struct{}
 )
 
 func (*prepared) close() {}
 
+func (*outputs) stop() bool { return false }
+
 func (l *Launcher) keep(string) *outputs { return &outputs{} }
 
-func (*program) outcome(*Exit) {}
+func (*program) outcome(context.Context, *Exit) {}
 
 func (l *Launcher) prepare(context.Context, bridge.StartProcess) (*prepared, error) {
 	return nil, verdict.Refuse(bridge.ReasonUnsupported, "%w", errNoProcesses)
@@ -50,5 +51,3 @@ func (l *Launcher) overtime(context.Context, *program, *note) []string { return 
 func (l *Launcher) leftBehind(*note) []string { return nil }
 
 func bootID() string { return "" }
-
-func drain(*os.File, io.Writer) {}

@@ -10,8 +10,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxDrain bounds what is taken over at the end from a pipe somebody still writes to; a pipe holds 64 KiB (pipe(7)).
-const maxDrain = 1 << 20
+const (
+	// filePipe is added to the name of an output for the pipe it comes through.
+	filePipe = ".pipe"
+	// maxDrain bounds what is taken over at the end from a pipe somebody still writes to; a pipe holds 64 KiB (pipe(7)).
+	maxDrain = 1 << 20
+)
 
 // launcherState keeps the reading ends of the outputs of programs nobody has waited for yet: what a pipe holds is lost with its last end.
 type launcherState struct {

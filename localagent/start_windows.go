@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -281,19 +280,26 @@ func (l *Launcher) attach(n *note) (*program, error) {
 // search finds nothing: Windows does not tell whose output a file is.
 func (l *Launcher) search(*note) bool { return false }
 
-// keep has nothing to carry: the program writes into its files itself, and they are cut when it has ended.
+// outputs are the files a program writes into itself: Windows has no pipes that outlive the agent.
+type outputs struct{ files []string }
+
+// keep has nothing to carry; the files are cut when the program has ended.
 func (l *Launcher) keep(order string) *outputs {
-	o := &outputs{}
-	for _, name := range []string{fileStdout, fileStderr} {
-		o.files = append(o.files, filepath.Join(l.folder(order), name))
-	}
-	return o
+	dir := l.folder(order)
+	return &outputs{[]string{filepath.Join(dir, fileStdout), filepath.Join(dir, fileStderr)}}
 }
 
-func drain(*os.File, io.Writer) {}
+func (o *outputs) stop() (cut bool) {
+	for _, name := range o.files {
+		if info, err := os.Stat(name); err == nil && info.Size() > maxOutput {
+			cut = os.Truncate(name, maxOutput) == nil || cut
+		}
+	}
+	return cut
+}
 
 // outcome fills in the exit code (GetExitCodeProcess).
-func (p *program) outcome(e *Exit) {
+func (p *program) outcome(_ context.Context, e *Exit) {
 	var code uint32
 	if !p.ended() || windows.GetExitCodeProcess(p.handle, &code) != nil {
 		return

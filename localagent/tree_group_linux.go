@@ -47,9 +47,10 @@ func (g *growth) takeGroup(ctx context.Context, p *pinned) error {
 		if context.Cause(ctx) != nil {
 			return verdict.Untouched("freeze the control group: %w", err)
 		}
+		// A process in it cannot be frozen: the walk finds out which.
 		own.thaw()
 		g.pl.forest.groups = g.pl.forest.groups[:len(g.pl.forest.groups)-1]
-		return nil //nolint:nilerr // a process in it cannot be frozen: the walk finds out which
+		return nil
 	}
 	// Only what is frozen can be counted. What came in between the two looks is judged here.
 	again, err := g.ownedGroup(ctx, p)

@@ -105,7 +105,7 @@ func needCritical(t *testing.T) {
 
 func wineAgent(t *testing.T, change func(*Config)) *Agent {
 	t.Helper()
-	cfg := Config{Self: bridge.Identity{Names: []string{wineHost}}}
+	cfg := Config{Self: bridge.Identity{Names: []string{wineHost}}, State: t.TempDir()}
 	if change != nil {
 		change(&cfg)
 	}

@@ -105,18 +105,19 @@ func (w *wiring) preview(ctx context.Context, o bridge.Order) (preview, error) {
 	if err := w.peekHold(ctx); err != nil {
 		return preview{}, err
 	}
-	if v := guard.Admit(o); v.State != bridge.StateQueued {
-		return refuse(v)
-	}
 	router, server, err := w.router()
 	if err != nil {
 		return p, err
 	}
 	name, v := router.Choose(o)
+	o.Executor = name
+	if v := guard.Admit(o); v.State != bridge.StateQueued {
+		return refuse(v)
+	}
 	if v.State == bridge.StateRefused {
 		return refuse(v)
 	}
-	p.Executor, o.Executor = name, name
+	p.Executor = name
 	if o, v = router.Identify(ctx, o); v.State == bridge.StateRefused {
 		return refuse(v)
 	}

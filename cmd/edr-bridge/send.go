@@ -188,6 +188,7 @@ func (a *app) reportOrders(orders []bridge.Order) error {
 	}
 	code := exitOfOrders(orders)
 	if code == exitDone {
+		a.sayDetails(slices.DeleteFunc(views, func(v orderView) bool { return v.Executor != bridge.ExecutorLocal })) // what was seen on this machine
 		return nil
 	}
 	a.sayDetails(views)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 	"unsafe"
@@ -228,10 +229,8 @@ func waitFor(ctx context.Context, s *mgr.Service, states ...svc.State) (svc.Stat
 		if err != nil {
 			return st, serviceProblem("look at the service", err)
 		}
-		for _, want := range states {
-			if st.State == want {
-				return st, nil
-			}
+		if slices.Contains(states, st.State) {
+			return st, nil
 		}
 		select {
 		case <-ctx.Done():

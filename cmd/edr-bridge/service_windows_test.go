@@ -122,9 +122,11 @@ func TestServiceEndsWhenItIsToldTo(t *testing.T) {
 
 type eventLog struct{ lines []string }
 
-func (l *eventLog) Info(_ uint32, s string) error    { l.lines = append(l.lines, "I "+s); return nil }
+func (l *eventLog) Info(_ uint32, s string) error { l.lines = append(l.lines, "I "+s); return nil }
+
 func (l *eventLog) Warning(_ uint32, s string) error { l.lines = append(l.lines, "W "+s); return nil }
-func (l *eventLog) Error(_ uint32, s string) error   { l.lines = append(l.lines, "E "+s); return nil }
+
+func (l *eventLog) Error(_ uint32, s string) error { l.lines = append(l.lines, "E "+s); return nil }
 
 func TestEveryLineIsOneEventOfItsLevel(t *testing.T) {
 	t.Parallel()

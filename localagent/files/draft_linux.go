@@ -30,21 +30,31 @@ func NewDraft(folder string) (*Draft, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Draft{folder: folder, dir: dir}
 	fd, err := unix.Openat(dir, ".", unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
+	if err == nil {
+		return &Draft{File: os.NewFile(uintptr(fd), folder), folder: folder, dir: dir}, nil
+	}
 	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EISDIR) || errors.Is(err, unix.EINVAL) {
-		d.temp = ".edr-bridge-" + strings.ToLower(rand.Text())
-		fd, err = unix.Openat(dir, d.temp, unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
-	}
-	if err != nil {
-		_ = unix.Close(dir)
-		if errors.Is(err, unix.EROFS) {
-			err = ErrReadOnly
+		var d *Draft
+		if d, err = newNamedDraft(folder, dir); err == nil {
+			return d, nil
 		}
-		return nil, &fs.PathError{Op: "create a file in", Path: folder, Err: err}
 	}
-	d.File = os.NewFile(uintptr(fd), folder)
-	return d, nil
+	_ = unix.Close(dir)
+	if errors.Is(err, unix.EROFS) {
+		err = ErrReadOnly
+	}
+	return nil, &fs.PathError{Op: "create a file in", Path: folder, Err: err}
+}
+
+// newNamedDraft is for filesystems without files that have no name.
+func newNamedDraft(folder string, dir int) (*Draft, error) {
+	temp := ".edr-bridge-" + strings.ToLower(rand.Text())
+	fd, err := unix.Openat(dir, temp, unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	return &Draft{File: os.NewFile(uintptr(fd), folder), folder: folder, dir: dir, temp: temp}, nil
 }
 
 // Commit makes the content durable, gives the file its name, and makes that durable, too. It answers ErrExists when

@@ -41,7 +41,7 @@ func (e *StrayError) Error() string {
 }
 
 // Is reports that the error is an ErrSwapped.
-func (e *StrayError) Is(target error) bool { return target == ErrSwapped } //nolint:errorlint // Is compares one level
+func (e *StrayError) Is(target error) bool { return target == ErrSwapped }
 
 // Unwrap returns why the file could not be put back.
 func (e *StrayError) Unwrap() error { return e.Err }

@@ -26,7 +26,7 @@ func statAt(dir int, name string) (st Stat, mount uint64, err error) {
 	}
 	var x unix.Statx_t
 	for {
-		if err = unix.Statx(dir, name, flags, statxMask, &x); err != unix.EINTR { //nolint:errorlint // a bare errno
+		if err = unix.Statx(dir, name, flags, statxMask, &x); err != unix.EINTR {
 			break
 		}
 	}

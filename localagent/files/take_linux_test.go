@@ -16,6 +16,17 @@ import (
 	"github.com/edr-bridge/edr-bridge/localagent/agenttest"
 )
 
+// memory is a folder on another filesystem than t.TempDir, where a sync costs nothing.
+func memory(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "files-test-") //nolint:usetesting // it has to be in memory
+	if err != nil {
+		t.Skipf("no /dev/shm: %v", err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return dir
+}
+
 func pinned(t testing.TB, path string) *Pinned {
 	t.Helper()
 	p, err := Pin(path)
@@ -66,12 +77,7 @@ func TestTakenFileIsOutOfReachAndComesBackOrGoes(t *testing.T) {
 
 func TestA8TakeNeverKeepsAnotherFile(t *testing.T) {
 	t.Parallel()
-	// In memory, where a sync costs nothing.
-	root, err := os.MkdirTemp("/dev/shm", "files-test-")
-	if err != nil {
-		t.Skip(err)
-	}
-	defer os.RemoveAll(root)
+	root := memory(t)
 	own := filepath.Join(root, "stage")
 	if err := os.Mkdir(own, 0o700); err != nil {
 		t.Fatal(err)
@@ -167,11 +173,7 @@ func TestStrayFileWhoseNameIsTakenIsKeptBesideIt(t *testing.T) {
 
 func TestStageOnAnotherFilesystemGoesWhenNobodyUsesIt(t *testing.T) {
 	t.Parallel()
-	dir, err := os.MkdirTemp("/dev/shm", "files-test-")
-	if err != nil {
-		t.Skip(err)
-	}
-	defer os.RemoveAll(dir)
+	dir := memory(t)
 	own := t.TempDir()
 	_ = os.Chmod(own, 0o700)
 	p := pinned(t, fill(t, filepath.Join(dir, "f"), "text"))
@@ -241,6 +243,29 @@ func TestDraftHasNoNameBeforeCommit(t *testing.T) {
 	}
 }
 
+func TestDraftOfAFilesystemThatNeedsNamesOverwritesNothing(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	fd, err := openPath(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := newNamedDraft(dir, fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := fill(t, filepath.Join(dir, "taken"), "mine")
+	if err := d.Commit("taken"); !errors.Is(err, ErrExists) || !holdsText(t, path, "mine") {
+		t.Errorf("over another file: %v", err)
+	}
+	if err := d.Close(); err != nil {
+		t.Error(err)
+	}
+	if entries, _ := os.ReadDir(dir); len(entries) != 1 {
+		t.Errorf("the folder holds %v", entries)
+	}
+}
+
 func TestHoldersAreToldApart(t *testing.T) {
 	t.Parallel()
 	program := agenttest.Program(t, "sleep", "holder")
@@ -307,11 +332,7 @@ func TestHoldersAreToldApart(t *testing.T) {
 
 func TestAttributesThatAreTooManyAreToldAndNotAnError(t *testing.T) {
 	t.Parallel()
-	dir, err := os.MkdirTemp("/dev/shm", "files-test-")
-	if err != nil {
-		t.Skip(err)
-	}
-	defer os.RemoveAll(dir)
+	dir := memory(t)
 	path := fill(t, filepath.Join(dir, "f"), "text")
 	for i := range 20 {
 		if err := unix.Setxattr(path, fmt.Sprint("user.big", i), make([]byte, 60<<10), 0); err != nil {

@@ -130,7 +130,8 @@ func (w *walker) dir(parent int, name, path string, id ID, depth int) error {
 	defer f.close()
 	if st, _, err := statAt(fd, ""); err != nil || st.ID != id {
 		w.stats.Denied++
-		return nil //nolint:nilerr // counted: a folder that was swapped is none of root's
+		// Counted: a folder that was swapped is none of root's.
+		return nil
 	}
 	w.stats.Dirs++
 	subs, err := w.names(f, path)

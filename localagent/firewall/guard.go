@@ -226,7 +226,7 @@ func (w *Firewall) mend(ctx context.Context, st standing, left time.Duration) er
 	case !slices.EqualFunc(want, w.armed, samePass):
 		w.log.Info("addresses of peers changed during an isolation", "order", w.current.OrderID)
 	case st.ownable:
-	case len(st.uncovered) > 99:
+	case len(st.uncovered) > 0:
 		if len(st.freed) > 0 {
 			w.alarm("somebody took the isolation of a network namespace away: " + verdict.List(st.freed))
 		}

@@ -94,6 +94,18 @@ func shut(t testing.TB, f far, addr string) {
 	})
 }
 
+// shutFrom wants that the far end cannot connect from an address of its choice.
+func shutFrom(t testing.TB, f far, from, addr string) {
+	t.Helper()
+	f.do(func() {
+		d := net.Dialer{Timeout: 300 * time.Millisecond, LocalAddr: tcpAddr(from)}
+		if c, err := d.Dial("tcp", addr); err == nil {
+			_ = c.Close()
+			t.Errorf("the far end can connect from %s to %s", from, addr)
+		}
+	})
+}
+
 func TestIsolationKeepsPeersAndCutsEverythingElse(t *testing.T) {
 	t.Parallel()
 	if !agenttest.Inside(t, unix.CLONE_NEWNET) {
@@ -107,8 +119,8 @@ func TestIsolationKeepsPeersAndCutsEverythingElse(t *testing.T) {
 			keptOut, cutOut := mustDial(t, nil, allowed.Addr().String()), mustDial(t, nil, forbidden.Addr().String())
 			keptIn, cutIn := mustDial(t, &f, ours.Addr().String()), mustDial(t, &f, theirs.Addr().String())
 			w := newWall(t, func(cfg *Config) {
-				cfg.Needs = []Peer{{Host: c.far, Ports: portOf(allowed), Why: "KSC"}}
-				cfg.Allow = []Peer{{Host: c.far, Ports: portOf(ours), Direction: DirectionIn, Why: "jump host"}}
+				cfg.Needs = []Peer{{Host: c.far, Ports: portOf(allowed) + ",4444", Why: "KSC"}}
+				cfg.Allow = []Peer{{Host: c.far, Ports: portOf(ours) + ",4445", Direction: DirectionIn, Why: "jump host"}}
 			})
 			begin := time.Now()
 			isolate(t, w, Isolation{For: time.Minute}, "; cut ", "kept KSC ("+c.far+"), jump host", "isolated until ")
@@ -127,6 +139,12 @@ func TestIsolationKeepsPeersAndCutsEverythingElse(t *testing.T) {
 			refused(t, forbidden.Addr().String())
 			refused(t, "192.0.2.44:80")
 			shut(t, f, theirs.Addr().String())
+			// Using the port of an allowed service does not make a connection an answer.
+			shutFrom(t, f, net.JoinHostPort(c.far, "4444"), theirs.Addr().String())
+			d := net.Dialer{Timeout: 2 * time.Second, LocalAddr: tcpAddr(net.JoinHostPort(c.near, "4445"))}
+			if c, err := d.Dial("tcp", forbidden.Addr().String()); !errors.Is(err, syscall.ECONNREFUSED) {
+				t.Errorf("connecting from the port of our allowed service: %v, %v, want ECONNREFUSED", c, err)
+			}
 			// Peers must be found on the link again, which IPv6 does by packets the filter sees.
 			forgetNeighbours(t)
 			_ = mustDial(t, nil, allowed.Addr().String())

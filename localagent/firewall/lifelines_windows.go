@@ -67,8 +67,8 @@ func serversInUse() ([]netip.Addr, error) {
 func listAdapters() ([]adapterAddresses, error) {
 	size := uint32(adapterRoom)
 	for range adapterTries {
-		buf := make([]uint64, (size+7)/8) // aligned like the structures
-		first := (*windows.IpAdapterAddresses)(unsafe.Pointer(&buf[0]))
+		buf := make([]uint64, (size+7)/8)                               // aligned like the structures
+		first := (*windows.IpAdapterAddresses)(unsafe.Pointer(&buf[0])) //nolint:gosec // the function fills the buffer
 		err := windows.GetAdaptersAddresses(windows.AF_UNSPEC, adapterParts, 0, first, &size)
 		switch {
 		case err == nil:

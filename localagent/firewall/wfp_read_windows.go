@@ -1,6 +1,7 @@
 package firewall
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -39,17 +40,17 @@ const (
 // rawFilter is FWPM_FILTER0 up to its action
 // (learn.microsoft.com/windows/win32/api/fwpmtypes/ns-fwpmtypes-fwpm_filter0, 64 bits).
 type rawFilter struct {
-	key               windows.GUID
-	name, _           *uint16 // the second is the description
-	flags             uint32
-	provider          *windows.GUID
-	dataSize          uint32
-	data              *byte
-	layer, sublayer   windows.GUID
-	weight            rawValue
-	count             uint32
-	conditions        *rawCondition
-	action            uint32
+	key             windows.GUID
+	name, _         *uint16 // the second is the description
+	flags           uint32
+	provider        *windows.GUID
+	dataSize        uint32
+	data            *byte
+	layer, sublayer windows.GUID
+	weight          rawValue
+	count           uint32
+	conditions      *rawCondition
+	action          uint32
 }
 
 // rawValue is FWP_VALUE0: short values stand in it, long ones where it points to.
@@ -59,7 +60,9 @@ type rawValue struct {
 }
 
 // at returns the place of a long value. The platform owns it.
-func (v *rawValue) at() unsafe.Pointer { return *(*unsafe.Pointer)(unsafe.Pointer(&v.value)) }
+func (v *rawValue) at() unsafe.Pointer {
+	return *(*unsafe.Pointer)(unsafe.Pointer(&v.value)) //nolint:gosec // a pointer of the platform
+}
 
 // rawCondition is FWPM_FILTER_CONDITION0.
 type rawCondition struct {
@@ -141,7 +144,7 @@ func (r *filterReader) page(enum windows.Handle, provider windows.GUID, out *[]*
 			_, _, _ = free.Call(uintptr(unsafe.Pointer(&entries))) //nolint:gosec // the function takes the address of the pointer
 		}
 	}()
-	for _, f := range unsafe.Slice(entries, n) {
+	for _, f := range unsafe.Slice(entries, n) { //nolint:gosec // the platform says how many there are
 		if f == nil || f.provider == nil || *f.provider != provider {
 			continue
 		}
@@ -168,13 +171,14 @@ func (f *rawFilter) rule() (*wf.Rule, error) {
 		return nil, fmt.Errorf("it has %d bytes of data and %d conditions, which none of ours has", f.dataSize, f.count)
 	}
 	if f.dataSize > 0 && f.data != nil {
-		r.ProviderData = append([]byte(nil), unsafe.Slice(f.data, f.dataSize)...)
+		r.ProviderData = append([]byte(nil), unsafe.Slice(f.data, f.dataSize)...) //nolint:gosec // bounded above
 	}
 	if f.count == 0 || f.conditions == nil {
 		return r, nil
 	}
-	for i := range unsafe.Slice(f.conditions, f.count) {
-		c := &unsafe.Slice(f.conditions, f.count)[i]
+	conditions := unsafe.Slice(f.conditions, f.count) //nolint:gosec // bounded above
+	for i := range conditions {
+		c := &conditions[i]
 		v, err := c.value.decode(isAddress(wf.FieldID(c.field)))
 		if err != nil {
 			return nil, fmt.Errorf("condition on %s: %w", wf.FieldID(c.field), err)
@@ -230,5 +234,5 @@ func (v *rawValue) decode(address bool) (any, error) {
 
 // addr4 turns the platform's number into an address: it is in the order of the host.
 func addr4(v uint32) netip.Addr {
-	return netip.AddrFrom4([4]byte{byte(v >> 24), byte(v >> 16), byte(v >> 8), byte(v)})
+	return netip.AddrFrom4([4]byte(binary.BigEndian.AppendUint32(nil, v)))
 }

@@ -96,7 +96,8 @@ func (n *node) holds(set termset) bool {
 
 // Compile makes documents, as Read returns them, one query. It never fails: what is not understood matches nothing and is reported.
 func Compile(docs []Document) (*Query, Report) {
-	c := compiler{query: &Query{indexes: map[Kind]*index{}}, known: map[question]int32{}, failed: map[question]string{}}
+	empty := Report{Kinds: []Kind{}, Unsupported: []Unsupported{}, Hopeless: []Text{}}
+	c := compiler{query: &Query{indexes: map[Kind]*index{}, report: empty}, known: map[question]int32{}, failed: map[question]string{}}
 	for _, d := range docs {
 		c.document(d)
 	}

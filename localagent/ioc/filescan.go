@@ -45,7 +45,7 @@ const stoppedFiles = "max_files is reached, or folders nest too deep"
 type places struct {
 	roots []string
 	left  []leftOut
-	// covered are folders that other roots show.
+	// covered are folders that other roots show, or that must not even be looked at.
 	covered map[string]bool
 }
 

@@ -175,7 +175,7 @@ func TestMatchesAreThoseOfTryingEveryCombination(t *testing.T) {
 	t.Parallel()
 	r := rand.New(rand.NewPCG(1, 2))
 	matched := 0
-	for i := range 3000 {
+	for i := range 1000 {
 		q, _ := query(t, v10("d", randomCriteria(r, 3)))
 		var objects []*object
 		for _, field := range []string{"FileItem/FileName", "ProcessItem/name", "UserItem/Username"} {
@@ -218,8 +218,8 @@ func TestMatchesAreThoseOfTryingEveryCombination(t *testing.T) {
 			}
 		}
 	}
-	if matched < 500 || matched > 2900 {
-		t.Errorf("%d of 3000 matched: the test tries too little", matched)
+	if matched < 200 || matched > 950 {
+		t.Errorf("%d of 1000 matched: the test tries too little", matched)
 	}
 }
 

@@ -6,7 +6,7 @@ import (
 	"github.com/edr-bridge/edr-bridge/localagent/files"
 )
 
-// Result is what a scan found. Its JSON form is stable.
+// Result is what a scan found. Its JSON form is stable, ASCII only, and has no null.
 type Result struct {
 	// Began and Ended are when, by the clock of Config.
 	Began time.Time `json:"began"`

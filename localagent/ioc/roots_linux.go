@@ -53,6 +53,12 @@ func chooseRoots(cfg Config, mounts []mount) places {
 	case ScopeCustom:
 		roots, left = namedRoots(cfg, mounts, cfg.Roots)
 	}
+	for _, m := range mounts {
+		// Never entered from another filesystem, but even to look at its root may hang.
+		if storageOf(m.kind) == remote {
+			covered[m.point] = true
+		}
+	}
 	return places{outermost(roots, mounts), left, covered}
 }
 

@@ -32,7 +32,10 @@ func Scan(ctx context.Context, q *Query, cfg Config, progress func(Progress)) (R
 		progress = func(Progress) {}
 	}
 	s := &scan{q: q, cfg: cfg, judge: newJudge(q, cfg.MaxRecords), skipped: map[string]*Skipped{}, began: time.Now()}
-	s.result.Began, s.result.Report = cfg.Now().UTC(), q.Report()
+	s.result = Result{
+		Began: cfg.Now().UTC(), Matches: []Match{}, Files: []Target{}, Undecided: []Text{}, Report: q.Report(),
+		Collected: []Collected{}, Skipped: []Skipped{},
+	}
 	limited, stop := context.WithTimeoutCause(ctx, cfg.MaxTime, errTime)
 	defer stop()
 	var wg sync.WaitGroup
@@ -148,7 +151,7 @@ func (s *scan) skip(why string, n int64, path string) {
 	defer s.mu.Unlock()
 	k := s.skipped[why]
 	if k == nil {
-		k = &Skipped{Why: why}
+		k = &Skipped{Why: why, Paths: []Text{}}
 		s.skipped[why] = k
 	}
 	k.Count += n
@@ -182,7 +185,7 @@ func (s *scan) finish() {
 			r.Matches = append(r.Matches, s.match(d, parts, targets))
 		}
 	}
-	r.Files = targets.list
+	r.Files = append(r.Files, targets.list...)
 	for _, k := range s.skipped {
 		r.Skipped = append(r.Skipped, *k)
 	}

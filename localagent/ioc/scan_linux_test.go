@@ -136,6 +136,9 @@ func TestResultsComeBackFromJSONUnchanged(t *testing.T) {
 			t.Fatalf("byte %#x in %s", c, b)
 		}
 	}
+	if strings.Contains(string(b), "null") {
+		t.Errorf("null in %s", b)
+	}
 	var back Result
 	if err := json.Unmarshal(b, &back); err != nil {
 		t.Fatal(err)
@@ -320,6 +323,9 @@ func TestExcludedPlacesAreNotLookedAt(t *testing.T) {
 	r := scanned(t, q, Config{Exclude: []string{dir + "/vault/", dir + "/evil"}}, dir)
 	if got, want := paths(r), []string{dir + "/a/evil", dir + "/vaulted/evil"}; !slices.Equal(got, want) {
 		t.Errorf("files %v, want %v", got, want)
+	}
+	if r.Counts.Folders != 3 || skippedCount(r, whyKeptOut) != 1 || skippedCount(r, whyExcluded) != 1 {
+		t.Errorf("%d folders were looked into, skipped %+v", r.Counts.Folders, r.Skipped)
 	}
 }
 

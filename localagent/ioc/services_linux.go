@@ -41,9 +41,9 @@ type unit struct {
 func collectServices(ctx context.Context, h host, o *object, emit func(*object)) error {
 	running, errRunning := h.services(ctx)
 	units := h.units(unitFolders())
-	homes, errHomes := h.homes()
-	for _, home := range homes {
-		units = append(units, h.userUnits(path.Join(home, ".config/systemd/user"))...)
+	folders, errHomes := h.userFolders()
+	for _, folder := range folders {
+		units = append(units, h.userUnits(ctx, folder)...)
 	}
 	for _, u := range units {
 		if cause := context.Cause(ctx); cause != nil {
@@ -84,8 +84,8 @@ func describeUnit(o *object, u *unit, running []program) {
 	}
 }
 
-// homes returns the homes of users that can be looked at without asking another machine.
-func (h host) homes() ([]string, error) {
+// userFolders returns where users keep units of their own, as far as that can be looked at without asking another machine or program.
+func (h host) userFolders() ([]string, error) {
 	accounts, _, err := readUsers(h)
 	if err != nil {
 		return nil, missing(err)
@@ -94,34 +94,38 @@ func (h host) homes() ([]string, error) {
 	if err != nil {
 		return nil, missing(err)
 	}
-	var homes []string
+	var folders []string
 	for _, a := range accounts {
 		// Whoever has no home of their own has / or a folder of the system.
-		home := path.Clean(a.home)
-		if len(home) > 1 && path.IsAbs(home) && storageOf(mountOf(mounts, home).kind) != remote && !slices.Contains(homes, home) {
-			homes = append(homes, home)
+		folder := path.Join(path.Clean(a.home), ".config/systemd/user")
+		if path.IsAbs(a.home) && storageOf(mountOf(mounts, folder).kind) != remote && !slices.Contains(folders, folder) {
+			folders = append(folders, folder)
 		}
 	}
-	return homes, nil
+	return folders, nil
 }
 
 // userUnits reads the units of one user, who may have put anything there: no link is followed, and nothing but regular
 // files is opened.
-func (h host) userUnits(folder string) []*unit {
+func (h host) userUnits(ctx context.Context, folder string) []*unit {
 	var list []*unit
-	for _, e := range h.folder(folder) {
-		if !strings.HasSuffix(e.Name(), ".service") || !e.Type().IsRegular() {
-			continue
+	// A folder that is not there, or not to be walked, has no units.
+	_, _ = files.Walk(ctx, h.path(folder), files.WalkConfig{MaxEntries: maxUnits}, func(e files.Entry) error {
+		if !strings.HasSuffix(e.Path, ".service") {
+			return nil
 		}
-		u := &unit{name: e.Name()}
-		if f, err := files.Open(h.path(folder + "/" + e.Name())); err == nil {
-			if b, err := readSmall(f, maxUnit); err == nil {
-				u.parse(string(b))
-			}
-			_ = f.Close()
-		}
+		u := &unit{name: path.Base(e.Path)}
 		list = append(list, u)
-	}
+		f, err := e.Open()
+		if err != nil {
+			return nil //nolint:nilerr // its name is known all the same
+		}
+		defer func() { _ = f.Close() }()
+		if b, err := readSmall(f, maxUnit); err == nil {
+			u.parse(string(b))
+		}
+		return nil
+	})
 	return list
 }
 

@@ -145,6 +145,15 @@ func TestBuiltInEngineFindsPatternsAcrossWindows(t *testing.T) {
 			t.Errorf("marker at %d: got %+v, %v", at, v, err)
 		}
 	}
+	// The longest pattern decides how much is kept of the window before; its varied end is its anchor.
+	long := append(bytes.Repeat([]byte{7}, 300), "last of it"...)
+	e2 := builtinWith(t, fmt.Sprintf("Long:0:*:%x\n", long))
+	for at := window - len(long) - 1; at <= window+1; at++ {
+		name, _, err := e2.stream(t.Context(), bytes.NewReader(append(make([]byte, at), long...)))
+		if err != nil || name != "Long" {
+			t.Fatalf("long pattern at %d: got %q, %v", at, name, err)
+		}
+	}
 	for _, tt := range []struct {
 		at   int
 		text string

@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -119,15 +120,29 @@ func TestDoubleForkDoesNotHideTheParent(t *testing.T) {
 func TestImageRemovedAtOnceIsStillHashed(t *testing.T) {
 	needEvents(t)
 	var c catcher
-	startSensor(t, noLimits(Config{Emit: c.emit}))
-	child := program(t, "sleep", "powershell.exe")
-	parent := script(t, "winword.exe", child+" 1 &\nrm "+child+"\nwait")
-	if err := exec.Command(parent).Run(); err != nil {
+	var child atomic.Value
+	cfg := noLimits(Config{Emit: c.emit})
+	cfg.Ignore = func(int) bool { // is asked before the image is opened
+		if name, ok := child.Load().(string); ok {
+			_ = os.Remove(name)
+		}
+		return false
+	}
+	startSensor(t, cfg)
+	parent := parentProgram(t, "winword.exe")
+	file := program(t, "sleep", "powershell.exe")
+	child.Store(file)
+	cmd := exec.Command(parent, file, "1")
+	cmd.Env = []string{helperEnv + "=1"}
+	if err := cmd.Run(); err != nil {
 		t.Fatal(err)
 	}
-	agenttest.Eventually(t, "an alert", func() bool { return len(c.of(child)) == 1 })
-	if d := c.of(child)[0]; len(d.SHA256) != 64 {
+	agenttest.Eventually(t, "an alert", func() bool { return len(c.of(file)) == 1 })
+	if d := c.of(file)[0]; len(d.SHA256) != 64 || d.ActionablePID == 0 {
 		t.Errorf("alert %+v", d)
+	}
+	if _, err := os.Stat(file); err == nil {
+		t.Error("the image was not removed")
 	}
 }
 

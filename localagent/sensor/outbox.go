@@ -82,7 +82,7 @@ func (o *outbox) open(dir string, limit int64) (damaged int64, err error) {
 		old = append(old, &waiting{number: a.number, on: a, since: now})
 		o.number = max(o.number, a.number)
 	}
-	o.fresh = append(o.fresh, old[:0]...)
+	o.fresh = append(old, o.fresh...)
 	o.signal()
 	return s.damaged, nil
 }

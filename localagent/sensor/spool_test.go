@@ -100,6 +100,28 @@ func TestSpoolKeepsWhatWasNotSettledWhateverTheOrder(t *testing.T) {
 	}
 }
 
+func TestOldAlertThatIsNotSettledBringsNoOtherBack(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	o := box(t, dir, minSpool)
+	for i := range 500 { // several files, all but the first useless but for what they settle
+		if err := o.put(fmt.Appendf(nil, "%04d %s", i, strings.Repeat("x", 1000))); err != nil {
+			t.Fatal(err)
+		}
+		w, _ := o.take()
+		if i == 3 {
+			continue
+		}
+		if err := o.settle(w); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_ = o.close()
+	if got := box(t, dir, minSpool).drain(t); len(got) != 1 || !strings.HasPrefix(got[0], "0003 ") {
+		t.Errorf("%d alerts came again, want one", len(got))
+	}
+}
+
 func TestSpoolCutInAnyByteLosesTheCutRecordOnly(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

@@ -87,16 +87,29 @@ func plainCopy(b *testing.B, from, to string) {
 
 // BenchmarkDeleteOfASmallFile is what an order costs apart from its content; the folder is in memory, so syncs are free.
 func BenchmarkDeleteOfASmallFile(b *testing.B) {
-	dir, err := os.MkdirTemp("/dev/shm", "vault-bench-")
-	if err != nil {
-		b.Skip(err)
-	}
-	defer os.RemoveAll(dir)
-	v := newVault(b, func(c *Config) { c.Dir = filepath.Join(dir, "quarantine") })
-	path := filepath.Join(dir, "file")
+	v := newVault(b, func(c *Config) { c.Dir = memory(b) })
+	path := filepath.Join(filepath.Dir(v.cfg.Dir), "file")
 	for b.Loop() {
 		write(b, path, "x")
 		if _, err := v.DeleteFile(b.Context(), "o", bridge.DeleteFile{Path: path}); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkQuarantineOfASmallFile is the same for a quarantine, on the disk.
+func BenchmarkQuarantineOfASmallFile(b *testing.B) {
+	v := newVault(b, nil)
+	path := filepath.Join(b.TempDir(), "file")
+	n := 0
+	for b.Loop() {
+		n++
+		write(b, path, "x")
+		order := fmt.Sprint("o", n)
+		if _, err := v.QuarantineFile(b.Context(), order, bridge.QuarantineFile{Path: path}); err != nil {
+			b.Fatal(err)
+		}
+		if err := v.Drop(b.Context(), newID(order, bridge.KindQuarantineFile, path)); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -67,7 +67,7 @@ type metaFile struct {
 func newID(order string, kind bridge.Kind, path string) string {
 	h := sha256.New()
 	for _, f := range []string{order, string(kind), path} {
-		fmt.Fprintf(h, "%d:%s", len(f), f)
+		_, _ = fmt.Fprintf(h, "%d:%s", len(f), f)
 	}
 	b := h.Sum(nil)[:16]
 	b[6], b[8] = b[6]&0x0f|0x80, b[8]&0x3f|0x80

@@ -18,8 +18,11 @@ func (v *Vault) Reconcile(ctx context.Context, order string, t bridge.Task) (r b
 		return v.reconcileCopy(ctx, order, t, t.Path)
 	case bridge.DeleteFile:
 		return v.reconcileDeletion(ctx, order, t)
+	case bridge.BlockAddress, bridge.IOCScan, bridge.IsolateHost, bridge.OnDemandScan, bridge.PreventExecution, bridge.StartProcess,
+		bridge.TerminateProcess:
+		return bridge.Receipt{}, false, verdict.Refuse(bridge.ReasonUnsupported, "%s is no task of the quarantine", t.Kind())
 	default:
-		return bridge.Receipt{}, false, verdict.Refuse(bridge.ReasonUnsupported, "the quarantine knows no %T", t)
+		return bridge.Receipt{}, false, verdict.Refuse(bridge.ReasonUnsupported, "the quarantine knows no task of type %T", t)
 	}
 }
 

@@ -39,20 +39,29 @@ type block struct {
 }
 
 // pool recycles blocks: a file of 100 MiB needs a dozen, not a hundred.
-type pool struct{ free chan *block }
+type pool struct {
+	free chan *block
+	size int // of a block: whole chunks
+}
+
+// newPool makes blocks that fit a content of about size bytes.
+func newPool(size int64) *pool {
+	chunks := min(max(size, 0)/chunkSize+1, blockChunks)
+	return &pool{free: make(chan *block, 2*depth), size: int(chunks) * chunkSize}
+}
 
 func (p *pool) get() *block {
 	select {
 	case b := <-p.free:
 		return b
 	default:
-		return &block{data: make([]byte, blockSize)}
+		return &block{data: make([]byte, p.size)}
 	}
 }
 
 func (p *pool) put(b *block) {
 	if b.left.Add(-1) == 0 {
-		b.data = b.data[:blockSize]
+		b.data = b.data[:p.size]
 		select {
 		case p.free <- b:
 		default:
@@ -60,11 +69,11 @@ func (p *pool) put(b *block) {
 	}
 }
 
-// sealTo copies in, at most limit bytes, sealed into out and returns digests and size of what it read. Reading, each digest and sealing run side by side. It
-// stops at the end of ctx.
-func sealTo(ctx context.Context, in io.ReaderAt, out *os.File, c *chunkCipher, salt []byte, limit int64) (files.Digests, int64, error) {
+// sealTo copies in, about expect and at most limit bytes, sealed into out and returns digests and size of what it read. Reading, each
+// digest and sealing run side by side. It stops at the end of ctx.
+func sealTo(ctx context.Context, in io.ReaderAt, expect, limit int64, out *os.File, c *chunkCipher, salt []byte) (files.Digests, int64, error) {
 	g, ctx := errgroup.WithContext(ctx)
-	p := &pool{free: make(chan *block, 2*depth)}
+	p := newPool(expect)
 	var to [consumers]chan *block
 	for i := range to {
 		to[i] = make(chan *block, depth)
@@ -148,7 +157,7 @@ func sealBlocks(ctx context.Context, out *os.File, c *chunkCipher, salt []byte, 
 	if _, err := out.Write(append([]byte(blobMagic), salt...)); err != nil {
 		return fmt.Errorf("write: %w", err)
 	}
-	buf := make([]byte, 0, blockChunks*sealedSize)
+	buf := make([]byte, 0, p.size/chunkSize*sealedSize)
 	var n uint64
 	at := int64(headerSize)
 	for b := range from {
@@ -189,7 +198,7 @@ func makeBlob(ctx context.Context, in io.ReaderAt, expect, limit int64, path str
 	if err := reserve(out, sealedLen(expect)); err != nil {
 		return files.Digests{}, 0, err
 	}
-	d, size, err := sealTo(ctx, in, out, c, salt, limit)
+	d, size, err := sealTo(ctx, in, expect, limit, out, c, salt)
 	if err != nil {
 		return files.Digests{}, 0, err
 	}
@@ -212,7 +221,7 @@ func verifyBlob(ctx context.Context, r io.ReaderAt, size int64, c *chunkCipher) 
 	g, ctx := errgroup.WithContext(ctx)
 	for range workers {
 		g.Go(func() error {
-			sealed, plain := make([]byte, blockChunks*sealedSize), make([]byte, 0, chunkSize)
+			sealed, plain := make([]byte, min(blockChunks, total)*sealedSize), make([]byte, 0, chunkSize)
 			for first := next.Add(blockChunks) - blockChunks; first < total; first = next.Add(blockChunks) - blockChunks {
 				if cause := context.Cause(ctx); cause != nil {
 					return cause
@@ -239,7 +248,7 @@ func verifyBlob(ctx context.Context, r io.ReaderAt, size int64, c *chunkCipher) 
 // digestOf reads the open file once for both digests, on two goroutines.
 func digestOf(ctx context.Context, in io.ReaderAt, limit int64) (files.Digests, int64, error) {
 	g, ctx := errgroup.WithContext(ctx)
-	p := &pool{free: make(chan *block, 2*depth)}
+	p := newPool(limit)
 	to := []chan *block{make(chan *block, depth), make(chan *block, depth)}
 	var size int64
 	g.Go(func() (err error) {

@@ -203,9 +203,9 @@ func TestA8SwappedFileIsNeverDeletedInPlaceOfAnother(t *testing.T) {
 func nobody(context.Context, files.ID) ([]files.Holder, error) { return nil, nil }
 
 // memory is a folder in memory, where a sync costs nothing.
-func memory(t *testing.T) string {
+func memory(t testing.TB) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("/dev/shm", "vault-test-")
+	dir, err := os.MkdirTemp("/dev/shm", "vault-test-") //nolint:usetesting // it has to be in memory
 	if err != nil {
 		t.Skipf("no /dev/shm: %v", err)
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -101,6 +102,46 @@ func TestWhatWasTamperedWithIsNeitherShownNorRestored(t *testing.T) {
 			}
 			empty(t, v)
 		})
+	}
+}
+
+// spoiler spoils what has been written of a blob while the rest is still read.
+type spoiler struct {
+	t    *testing.T
+	blob string
+	size int64
+}
+
+func (s *spoiler) ReadAt(p []byte, at int64) (int, error) {
+	if at >= 8*blockSize {
+		f, err := os.OpenFile(s.blob, os.O_RDWR, 0)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		defer f.Close()
+		b := make([]byte, 64)
+		for place := int64(headerSize); bytes.Equal(b, make([]byte, 64)); {
+			if _, err := f.ReadAt(b, place); err != nil {
+				s.t.Fatal(err)
+			}
+		}
+		if _, err := f.WriteAt([]byte("spoiled"), int64(headerSize)); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+	n := min(int64(len(p)), s.size-at)
+	if n < int64(len(p)) {
+		return int(n), io.EOF
+	}
+	return int(n), nil
+}
+
+func TestCopyThatCannotBeOpenedIsNotTaken(t *testing.T) {
+	t.Parallel()
+	s := &spoiler{t, filepath.Join(t.TempDir(), blobName), 9 * blockSize}
+	_, _, err := makeBlob(t.Context(), s, s.size, s.size, s.blob, bytes.Repeat([]byte{7}, keySize), "id")
+	if !errors.Is(err, ErrDamaged) {
+		t.Errorf("got %v", err)
 	}
 }
 

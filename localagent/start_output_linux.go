@@ -10,10 +10,8 @@ import (
 
 // outputs carries what a program writes into files that do not grow beyond maxOutput.
 type outputs struct {
-	from []*os.File
-	// files are written by the program itself and cut at the end; Windows has no pipes that outlive the agent.
-	files []string
-	wg    sync.WaitGroup
+	from [2]*os.File
+	wg   sync.WaitGroup
 	// mu guards cut.
 	mu  sync.Mutex
 	cut bool
@@ -22,7 +20,7 @@ type outputs struct {
 // keepOutputs begins to carry; stop ends it. A file that cannot be written is like one that is full: the program must not stand still
 // because of it.
 func keepOutputs(from [2]*os.File, to [2]string) *outputs {
-	o := &outputs{from: from[:]}
+	o := &outputs{from: from}
 	for i := range from {
 		o.wg.Go(func() { o.carry(from[i], to[i]) })
 	}
@@ -56,11 +54,6 @@ func (o *outputs) stop() (cut bool) {
 	o.wg.Wait()
 	for _, f := range o.from {
 		_ = f.Close()
-	}
-	for _, name := range o.files {
-		if info, err := os.Stat(name); err == nil && info.Size() > maxOutput {
-			o.cut = os.Truncate(name, maxOutput) == nil || o.cut
-		}
 	}
 	return o.cut
 }
