@@ -78,7 +78,7 @@ func Describe(k Kind) TaskInfo {
 	case KindPreventExecution:
 		info.Summary = "forbid a file to run on the host"
 		info.Params = []ParamInfo{
-			{"hash", "md5", true, "MD5 of the file, 32 hex digits; the local agent also takes a SHA-256", exampleMD5},
+			{"hash", "md5", false, "MD5 of the file, 32 hex digits; required by KSC, the local agent also takes a SHA-256, or a path alone", exampleMD5},
 			{"path", "path", false, "absolute path of the file", `C:\Users\Public\a.exe`},
 			caseParam(),
 		}

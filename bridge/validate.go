@@ -46,11 +46,13 @@ func (t TerminateProcess) Validate() error {
 	return p.join()
 }
 
-// Validate needs the hash; the path is optional. KSC takes an MD5 only, the local agent also a SHA-256.
+// Validate needs the hash or the path; what is given must both match. KSC needs an MD5, the local agent also takes a SHA-256, or a path alone.
 func (t PreventExecution) Validate() error {
 	var p problems
 	if t.Hash == "" {
-		p.add("hash", errRequired)
+		if t.Path == "" {
+			p.add("hash", errRequired)
+		}
 	} else if len(t.Hash) != 64 {
 		p.add("hash", checkDigest(t.Hash, 32))
 	} else {

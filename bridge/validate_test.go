@@ -96,7 +96,7 @@ func TestI5HashesOfWrongLengthOrOfTheEmptyFileAreRefused(t *testing.T) {
 		"empty file, prevention":       {bridge.PreventExecution{Hash: emptyMD5}, "params.hash: is the digest of the empty file"},
 		"empty file, prevention (256)": {bridge.PreventExecution{Hash: emptySHA256}, "params.hash: is the digest of the empty file"},
 		"no criterion":                 {bridge.TerminateProcess{CaseSensitive: true}, "params.path: required when neither md5hash nor sha256hash is given"},
-		"no hash to prevent":           {bridge.PreventExecution{Path: samplePath}, "params.hash: required"},
+		"no hash to prevent":           {bridge.PreventExecution{}, "params.hash: required"},
 		"SHA-1 to prevent":             {bridge.PreventExecution{Hash: strings.Repeat("a", 40)}, "params.hash: is 40 characters long, want 32 hex digits: this looks like a SHA-1"},
 	} {
 		t.Run(name, func(t *testing.T) {

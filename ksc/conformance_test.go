@@ -31,9 +31,10 @@ func TestExecutorKeepsTheContract(t *testing.T) {
 			Good:    func(*testing.T) bridge.Order { return order(fmt.Sprintf("PC-%02d", n), on) },
 			Effects: func(*testing.T) int { return int(s.AddedIncidents()) },
 			Refused: map[string]bridgetest.RefusedOrder{
-				"without intent":     {Order: order(hostA, on), Class: bridge.Permanent, Reason: bridge.ReasonInvalid},
-				"task of the agent":  {Order: intended, Class: bridge.Permanent, Reason: bridge.ReasonUnsupported},
-				"SHA-256 to prevent": {Order: order(hostA, bridge.PreventExecution{Hash: sha256Hash}), Class: bridge.Permanent, Reason: bridge.ReasonUnsupported},
+				"without intent":        {Order: order(hostA, on), Class: bridge.Permanent, Reason: bridge.ReasonInvalid},
+				"task of the agent":     {Order: intended, Class: bridge.Permanent, Reason: bridge.ReasonUnsupported},
+				"SHA-256 to prevent":    {Order: order(hostA, bridge.PreventExecution{Hash: sha256Hash}), Class: bridge.Permanent, Reason: bridge.ReasonUnsupported},
+				"path alone to prevent": {Order: order(hostA, bridge.PreventExecution{Path: `C:\a.exe`}), Class: bridge.Permanent, Reason: bridge.ReasonInvalid},
 			},
 		}
 	})

@@ -168,6 +168,9 @@ func sendable(o bridge.Order) error {
 			return &refusal{bridge.ReasonInvalid, "terminateProcess names neither path nor digest: a pid alone means nothing to KSC"}
 		}
 	case bridge.PreventExecution:
+		if t.Hash == "" {
+			return &refusal{bridge.ReasonInvalid, "preventExecution through KSC needs the MD5 of the file: a path alone is for the local agent"}
+		}
 		if len(t.Hash) == sha256Digits {
 			return &refusal{bridge.ReasonUnsupported, "preventExecution through KSC takes the MD5 of the file, not its SHA-256"}
 		}
