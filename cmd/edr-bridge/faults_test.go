@@ -78,13 +78,17 @@ func faults() []fault {
 			"TestStartNeitherWaitsForABusNorStartsOne", "TestFileBackEndSurvivesRotationWhileRead",
 		}},
 		{"F38", "wrong passphrase or damaged secret", "an error that names the back-end and shows no secret", []string{"secrets.txtar"}},
-		{"F39", "a block does not read back from the kernel", "taken back", []string{"TestBlockAddressMendsATableSomebodyDamaged"}},
+		{"F39", "a block or an isolation does not read back from the kernel", "taken back", []string{"TestBlockAddressMendsATableSomebodyDamaged", "agent-isolate.txtar"}},
+		{"F40", "the agent dies or restarts while the machine is isolated", "the kernel lets go in time; a restarted agent arms for the time that is left", nil},
 		{"F41", "the process is gone, or its pid was used again", "nothing else is ever signalled", []string{
 			"TestTerminateSaysAlreadyGone", "TestTerminateRefusesAProcessThatRunsAnotherImageByNow",
 		}},
 		{"F42", "the process ignores SIGTERM, is stopped or frozen", "it is killed, or reported as not seen to exit", []string{
-			"TestTerminateEndsAStoppedProcess", "TestAFrozenProcessIsReportedAsNotSeenToExit",
+			"TestTerminateEndsAStoppedProcess",
 		}},
+		{"F43", "a file is locked, immutable, on a read-only mount, vanishes or changes meanwhile", "it is taken as it was seen, or untouched and said so", nil},
+		{"F44", "the quarantine is full, or on another filesystem", "copied, or the file is untouched", nil},
+		{"F45", "a scan meets a huge tree, loops, pipes, /proc or a dead server", "one filesystem, no links, budgets; cancelling works; what was not looked at is never clean", nil},
 		{"F46", "the dead-letter stream is not writable", "the alert is not acknowledged", nil},
 		{"I1", "a document that is not one JSON object", "dead letter, byte for byte", nil},
 		{"I2", "repeated keys, other spelling or wrong types", "refused with the place", nil},
@@ -111,6 +115,7 @@ func faults() []fault {
 		}},
 		{"A6", "quotes, shell words and templates in an alert", "they arrive as one parameter, or the order is refused", []string{"TestTerminateTakesShellWordsInPathsLiterally"}},
 		{"A7", "control characters that a terminal would obey", "one line a record, escapes visible", []string{"FuzzPrintableIsOneSafeLine", "hostile.txtar", "approvals.txtar", "dlq.txtar"}},
+		{"A8", "a file is swapped for another, or for a link, while it is deleted or quarantined", "nothing but the file that was checked is ever touched", []string{"agent-files.txtar"}},
 		{"A9", "a Redis server open to everybody, or huge entries", "refused unless allowed; set aside", []string{"TestOpenServerIsRefusedUnlessAllowed", "TestStreamSetsAsideWhatIsTooLarge"}},
 		{"A10", "secrets in output, logs, errors or files", "none in any of them", []string{"canary.txtar", "TestNoSecretReachesErrorsOrLogs"}},
 		{"A11", "the audit chain is edited, cut, reordered or written anew", "verify names the first bad record; a cut tail needs an anchor, a chain written anew an anchor or a key", []string{
@@ -118,6 +123,7 @@ func faults() []fault {
 			"TestVerifyExportNamesTheFirstBadLine", "TestKeyedChain", "audit.txtar", "audit-export.txtar", "anchors.txtar",
 		}},
 		{"A12", "KSC answers endlessly or too deep", "bounded in bytes and time", nil},
+		{"A13", "a local user talks to the agent's socket, or plants settings, rules or a program", "refused: the kernel names the caller, and what others can change is not believed", []string{"agent-trust.txtar", "agent-separate.txtar"}},
 		{"A13", "another user of the machine talks to the control socket", "only its owner and group may, and the kernel says who asks", []string{
 			"TestSocketIsForOwnerAndGroupWhateverTheUmask", "TestKernelSaysWhoAsksNotTheClient", "TestClosedSocketSaysWhoMayUseIt", "socket.txtar",
 		}},
