@@ -28,6 +28,8 @@ type Capability struct {
 type Support struct {
 	Task           bridge.Kind
 	Linux, Windows string
+	// WindowsHow says what the task does on Windows, and what it does not.
+	WindowsHow string
 }
 
 // Capabilities returns every task in the order of bridge.Kinds.
@@ -35,7 +37,7 @@ func Capabilities() []Support {
 	kinds := bridge.Kinds()
 	table := make([]Support, 0, len(kinds))
 	for _, k := range kinds {
-		table = append(table, Support{Task: k, Linux: supported, Windows: onWindows(k)})
+		table = append(table, Support{Task: k, Linux: supported, Windows: onWindows(k), WindowsHow: windowsHow(k)})
 	}
 	return table
 }
@@ -49,6 +51,32 @@ func onWindows(k bridge.Kind) string {
 		return builtOnly
 	default:
 		return no
+	}
+}
+
+// windowsHow says what the task does on Windows.
+func windowsHow(k bridge.Kind) string {
+	switch k {
+	case bridge.KindTerminateProcess:
+		return "by handle; critical and protected processes are refused; descendants by their parents"
+	case bridge.KindStartProcess:
+		return "in a job object, the command line as it is"
+	case bridge.KindGetFile, bridge.KindQuarantineFile:
+		return "no reparse points; the key of the quarantine is bound to the machine (DPAPI)"
+	case bridge.KindDeleteFile:
+		return "no reparse points; a busy file is renamed and deleted at the next start of the machine, which the receipt says"
+	case bridge.KindIsolateHost:
+		return "Windows Filtering Platform, persistent, ended by the agent or a scheduled task; needs real Windows"
+	case bridge.KindBlockAddress:
+		return "Windows Filtering Platform; needs real Windows"
+	case bridge.KindPreventExecution:
+		return "by name through Image File Execution Options (every file of that name), by digest or path through Software Restriction Policies; not AppLocker, not WDAC; no scripts, no documents"
+	case bridge.KindIOCScan:
+		return "files and processes; other terms are reported as not supported"
+	case bridge.KindOnDemandScan:
+		return "folders and drives, with the built-in engine or clamd over loopback TCP"
+	default:
+		return ""
 	}
 }
 

@@ -23,7 +23,7 @@ type criteria struct {
 	paths       []string
 	exact       bool
 	md5, sha256 string
-	// others are the processes that an earlier look of the same order found to run something else.
+	// others are the processes that an earlier look of the same order found to run something else; candidates makes it.
 	others map[int]bool
 }
 

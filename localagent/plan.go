@@ -103,6 +103,7 @@ func (a *Agent) consider(ctx context.Context, pl *plan, pid int, c *criteria, ke
 		return false, a.matchVerdict(ctx, p, err)
 	}
 	if name == "" {
+		c.others[pid] = true
 		return false, nil
 	}
 	reason, why, err := a.protected(ctx, p)

@@ -2,8 +2,11 @@ package localagent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/edr-bridge/edr-bridge/localagent/firewall"
 )
@@ -21,6 +24,11 @@ func (a *Agent) Probe(ctx context.Context) []Capability {
 		{"images", "processes of other users cannot be identified", probeImages},
 		{"nftables", "blockAddress does not work", firewall.ProbeTables},
 		{"sock_destroy", "connections of a blocked address are not cut, they run into the filter", firewall.ProbeCutting},
+		{"openat2", "paths of orders are refused: links on the way could not be told", probeOpenat2},
+		{"children", "descendants are found by looking at all processes, which is slower", probeChildren},
+		{"cgroups", "process trees are frozen and killed one by one, and programs have a session but no control group", probeGroups},
+		{"fanotify", "preventExecution does not work", a.guard.Probe},
+		{"engine", "onDemandScan does not work", a.scans.Probe},
 	} {
 		if context.Cause(ctx) != nil {
 			break
@@ -39,6 +47,35 @@ func probeRoot(context.Context) (string, error) {
 		return "", fmt.Errorf("runs as user %d; root or CAP_KILL, CAP_SYS_PTRACE and CAP_NET_ADMIN are needed", uid)
 	}
 	return "runs as root", nil
+}
+
+func probeOpenat2(context.Context) (string, error) {
+	fd, err := unix.Openat2(unix.AT_FDCWD, "/", &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_SYMLINKS})
+	if err != nil {
+		return "", fmt.Errorf("openat2: %w", err)
+	}
+	return "files are opened without following links", unix.Close(fd)
+}
+
+func probeChildren(context.Context) (string, error) {
+	name := fmt.Sprintf("/proc/self/task/%d/children", os.Getpid())
+	if _, err := os.ReadFile(name); err != nil { //nolint:gosec // the name is fixed but for our own number
+		return "", fmt.Errorf("CONFIG_PROC_CHILDREN: %w", err)
+	}
+	return "the kernel lists children", nil
+}
+
+func probeGroups(context.Context) (string, error) {
+	mounts, err := cgroupMounts()
+	if err != nil {
+		return "", err
+	}
+	for _, m := range mounts {
+		if m.unified {
+			return "control groups of version 2 are at " + m.point, nil
+		}
+	}
+	return "", errors.New("no control groups of version 2 are mounted")
 }
 
 func probePidfd(context.Context) (string, error) {

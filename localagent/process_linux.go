@@ -84,9 +84,16 @@ func (l *look) run(c *criteria) {
 			l.others = append(l.others, pid)
 		case err == nil:
 			l.found = append(l.found, int(pid))
-		case errors.Is(err, unix.ENOENT) && threaded(int(pid)), errors.Is(err, os.ErrPermission):
-			// Either the first thread has ended, or this agent may not look: pinning tells which.
-			l.found = append(l.found, int(pid))
+		case errors.Is(err, os.ErrPermission):
+			l.found = append(l.found, int(pid)) // pinning tells whether this agent may not look
+		case errors.Is(err, unix.ENOENT):
+			switch more, err := threaded(int(pid)); {
+			case err != nil: // it has ended
+			case more:
+				l.found = append(l.found, int(pid)) // its first thread has ended
+			default:
+				l.others = append(l.others, pid)
+			}
 		}
 	}
 }
@@ -121,10 +128,10 @@ func (c *criteria) ends(image, path string) bool {
 
 // threaded reports whether the process has more threads than its first one: the directory counts one link each
 // besides its own two (proc_pid_task(5)). Threads of the kernel have no image either, but only one thread.
-func threaded(pid int) bool {
+func threaded(pid int) (bool, error) {
 	var st unix.Stat_t
 	err := unix.Stat("/proc/"+strconv.Itoa(pid)+"/task", &st)
-	return err == nil && st.Nlink > 3
+	return err == nil && st.Nlink > 3, err
 }
 
 func checkPID(pid int) error {

@@ -15,6 +15,8 @@ import (
 	"github.com/edr-bridge/edr-bridge/bridge"
 	"github.com/edr-bridge/edr-bridge/configs"
 	"github.com/edr-bridge/edr-bridge/localagent"
+	"github.com/edr-bridge/edr-bridge/localagent/firewall"
+	"github.com/edr-bridge/edr-bridge/localagent/safety"
 	"github.com/edr-bridge/edr-bridge/mapping"
 )
 
@@ -32,6 +34,9 @@ func generatedParts(t *testing.T) map[string]map[string]string {
 		"docs/settings.md": {"environment table": environmentTable()},
 		"docs/rules.md":    {"presets": presetTables()},
 		"docs/faults.md":   {"faults table": faultsTable(t)},
+		"docs/agent.md": {
+			"emergency release": "```\n" + firewall.EmergencyRelease + "```\n", "safety table": safety.Document(), "windows table": windowsTable(),
+		},
 	}
 }
 
@@ -120,6 +125,15 @@ func tasksTable(t *testing.T) string {
 		rows = append(rows, []string{code(string(k)), info.Summary, yesNo(info.KSC), s.Linux, s.Windows})
 	}
 	return markdown([]string{"task", "what it does", "through KSC", "local agent, Linux", "local agent, Windows"}, rows)
+}
+
+// windowsTable says of each task how it was tested on Windows, and what it covers there.
+func windowsTable() string {
+	var rows [][]string
+	for _, s := range localagent.Capabilities() {
+		rows = append(rows, []string{code(string(s.Task)), s.Windows, s.WindowsHow})
+	}
+	return markdown([]string{"task", "on Windows", "how"}, rows)
 }
 
 // exitCodesTable has its rows as plain text, which TestReadmeListsEveryExitCode looks for.

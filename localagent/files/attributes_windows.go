@@ -10,7 +10,8 @@ import (
 )
 
 // keptBits are the attributes that can be set back: read-only, hidden, system, archive, not indexed.
-const keptBits = windows.FILE_ATTRIBUTE_READONLY | windows.FILE_ATTRIBUTE_HIDDEN | windows.FILE_ATTRIBUTE_SYSTEM | windows.FILE_ATTRIBUTE_ARCHIVE | 0x2000
+const keptBits = windows.FILE_ATTRIBUTE_READONLY | windows.FILE_ATTRIBUTE_HIDDEN | windows.FILE_ATTRIBUTE_SYSTEM |
+	windows.FILE_ATTRIBUTE_ARCHIVE | 0x2000
 
 // ownership is what Apply gives back of a security descriptor.
 const ownership = windows.OWNER_SECURITY_INFORMATION | windows.GROUP_SECURITY_INFORMATION | windows.DACL_SECURITY_INFORMATION
@@ -22,11 +23,13 @@ type basicInfo struct {
 	_                                   uint32
 }
 
-// AttributesOf reads the attributes of the open file; lost is what could not be read, in words. Alternate data streams are not kept.
+// AttributesOf reads the attributes of the open file; lost is what could not be read, in words. Alternate data streams are not
+// kept.
 func AttributesOf(f *os.File) (a Attributes, lost []string, err error) {
 	h := windows.Handle(f.Fd())
 	var b basicInfo
-	if err := windows.GetFileInformationByHandleEx(h, windows.FileBasicInfo, (*byte)(unsafe.Pointer(&b)), uint32(unsafe.Sizeof(b))); err != nil {
+	err = windows.GetFileInformationByHandleEx(h, windows.FileBasicInfo, (*byte)(unsafe.Pointer(&b)), uint32(unsafe.Sizeof(b)))
+	if err != nil {
 		return Attributes{}, nil, fmt.Errorf("stat: %w", err)
 	}
 	a = Attributes{Bits: b.bits & keptBits, Accessed: moment(b.accessed), Modified: moment(b.written), Created: moment(b.created)}
@@ -50,7 +53,8 @@ func Apply(f *os.File, a *Attributes) (missing []string, err error) {
 	if b.bits == 0 {
 		b.bits = windows.FILE_ATTRIBUTE_NORMAL
 	}
-	if err := windows.SetFileInformationByHandle(h, windows.FileBasicInfo, (*byte)(unsafe.Pointer(&b)), uint32(unsafe.Sizeof(b))); err != nil {
+	err = windows.SetFileInformationByHandle(h, windows.FileBasicInfo, (*byte)(unsafe.Pointer(&b)), uint32(unsafe.Sizeof(b)))
+	if err != nil {
 		return missing, fmt.Errorf("give back times and attributes: %w", err)
 	}
 	return missing, nil

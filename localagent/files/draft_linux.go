@@ -23,7 +23,8 @@ type Draft struct {
 	temp   string // its name for the time being, where the filesystem has no files without one
 }
 
-// NewDraft makes a draft in the folder, which is opened without following a link and must exist (open(2), O_TMPFILE). Its mode is 0600.
+// NewDraft makes a draft in the folder, which is opened without following a link and must exist (open(2), O_TMPFILE). Its mode
+// is 0600.
 func NewDraft(folder string) (*Draft, error) {
 	folder = path.Clean(folder)
 	dir, err := openPath(folder)

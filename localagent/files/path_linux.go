@@ -8,7 +8,8 @@ import (
 	"github.com/edr-bridge/edr-bridge/bridge"
 )
 
-// CheckPath reports why path names no certain place on this machine: what bridge.CheckPath says, and a path of Windows. It asks no disk.
+// CheckPath reports why path names no certain place on this machine: what bridge.CheckPath says, and a path of Windows. It asks
+// no disk.
 func CheckPath(name string) error {
 	if err := bridge.CheckPath(name); err != nil {
 		return fmt.Errorf("the path %w", err)

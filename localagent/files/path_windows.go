@@ -8,8 +8,8 @@ import (
 	"github.com/edr-bridge/edr-bridge/bridge"
 )
 
-// CheckPath reports why path names no certain place on this machine: what bridge.CheckPath says, and a path that starts with /. It asks
-// no disk; a short name (PROGRA~1) is judged when the file is open.
+// CheckPath reports why path names no certain place on this machine: what bridge.CheckPath says, and a path that starts with /.
+// It asks no disk; a short name (PROGRA~1) is judged when the file is open.
 func CheckPath(name string) error {
 	if err := bridge.CheckPath(name); err != nil {
 		return fmt.Errorf("the path %w", err)

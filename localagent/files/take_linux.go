@@ -25,11 +25,11 @@ type Taken struct {
 // At is where the file is at this moment.
 func (t *Taken) At() string { return path.Join(t.stage.path, t.name) }
 
-// Take renames the pinned file into the stage and looks afterwards whether it is the pinned
-// file: a name that somebody swapped in between leads to a *StrayError (errors.Is ErrSwapped), and the other file is put
-// back. Flags that forbid to move the file or to change its folder (chattr +i, +a) are taken away; those of the folder come back at once.
-// After an error nothing is changed but what a StrayError says. Errors wrap fs.ErrNotExist, ErrSwapped, ErrReadOnly, ErrImmovable, or
-// ErrNoStage when the stage does not fit after all.
+// Take renames the pinned file into the stage and looks afterwards whether it is the pinned file: a name that somebody swapped
+// in between leads to a *StrayError (errors.Is ErrSwapped), and the other file is put back. Flags that forbid to move the file
+// or to change its folder (chattr +i, +a) are taken away; those of the folder come back at once. After an error nothing is
+// changed but what a StrayError says. Errors wrap fs.ErrNotExist, ErrSwapped, ErrReadOnly, ErrImmovable, or ErrNoStage when the
+// stage does not fit after all.
 func (p *Pinned) Take(stage *Stage, name string) (*Taken, error) {
 	if err := p.Still(); err != nil {
 		return nil, err

@@ -56,7 +56,8 @@ func (t *Taken) Unlink() error {
 	if err == nil {
 		return nil
 	}
-	if !errors.Is(err, windows.ERROR_ACCESS_DENIED) && !errors.Is(err, windows.ERROR_SHARING_VIOLATION) && !errors.Is(err, windows.ERROR_USER_MAPPED_FILE) {
+	if !errors.Is(err, windows.ERROR_ACCESS_DENIED) && !errors.Is(err, windows.ERROR_SHARING_VIOLATION) &&
+		!errors.Is(err, windows.ERROR_USER_MAPPED_FILE) {
 		return &fs.PathError{Op: "delete", Path: t.p.Path, Err: err}
 	}
 	// The name changes first, so that nothing starts the file by its name until then.
@@ -97,7 +98,8 @@ func (p *Pinned) MoveTo(to string, _ uint32) error {
 func deleteHandle(h windows.Handle) error {
 	const deletePOSIXReadOnly = 0x1 | 0x2 | 0x10
 	flags := uint32(deletePOSIXReadOnly)
-	err := windows.SetFileInformationByHandle(h, windows.FileDispositionInfoEx, (*byte)(unsafe.Pointer(&flags)), uint32(unsafe.Sizeof(flags)))
+	size := uint32(unsafe.Sizeof(flags))
+	err := windows.SetFileInformationByHandle(h, windows.FileDispositionInfoEx, (*byte)(unsafe.Pointer(&flags)), size)
 	if err == nil || errors.Is(err, windows.ERROR_ACCESS_DENIED) || errors.Is(err, windows.ERROR_SHARING_VIOLATION) {
 		return err
 	}
@@ -123,5 +125,6 @@ func renameHandle(h windows.Handle, to string) error {
 	info := (*renameInfo)(unsafe.Pointer(&buf[0]))
 	info.length = uint32(2 * (len(name) - 1)) //nolint:gosec // a path
 	copy(unsafe.Slice(&info.name[0], len(name)), name)
-	return windows.SetFileInformationByHandle(h, windows.FileRenameInfo, (*byte)(unsafe.Pointer(&buf[0])), uint32(8*len(buf))) //nolint:gosec // a path
+	size := uint32(8 * len(buf)) //nolint:gosec // a path
+	return windows.SetFileInformationByHandle(h, windows.FileRenameInfo, (*byte)(unsafe.Pointer(&buf[0])), size)
 }

@@ -64,6 +64,8 @@ type Firewall struct {
 	armed []pass
 	// guarding says that Run watches over the isolation.
 	guarding bool
+	// wake makes Run look at once.
+	wake     chan struct{}
 	platform platform
 	// testOnlyApplied runs between a change of the block table and reading it back.
 	testOnlyApplied func()
@@ -82,7 +84,7 @@ func New(cfg Config) (*Firewall, error) {
 	if n := len(cfg.Needs) + len(cfg.Allow); n > maxPeers {
 		errs = append(errs, fmt.Errorf("isolation: %d peers are kept, at most %d may be: name networks instead of addresses", n, maxPeers))
 	}
-	w := &Firewall{}
+	w := &Firewall{wake: make(chan struct{}, 1)}
 	for _, list := range []struct {
 		name  string
 		peers []Peer

@@ -39,12 +39,11 @@ func (w *Firewall) Run(ctx context.Context) error {
 	if busy {
 		return errors.New("guard the isolation: it is guarded already")
 	}
-	wake := make(chan struct{}, 1)
 	var wg sync.WaitGroup
-	wg.Go(func() { w.watch(ctx, wake) })
-	wg.Go(func() { w.refresh(ctx, wake) })
+	wg.Go(func() { w.watch(ctx, w.wake) })
+	wg.Go(func() { w.refresh(ctx, w.wake) })
 	g := guard{w: w}
-	g.loop(ctx, wake)
+	g.loop(ctx, w.wake)
 	wg.Wait()
 	w.isolation.Lock()
 	defer w.isolation.Unlock()

@@ -67,6 +67,7 @@ func TestIsolationIsTakenBackWhenANeededPeerIsLost(t *testing.T) {
 	}
 	f := cable(t)
 	ksc := mustListen(t, &f, far4)
+	_ = mustDial(t, nil, ksc.Addr().String())
 	w := newWall(t, func(cfg *Config) { cfg.Needs = []Peer{{Host: far4, Ports: portOf(ksc), Why: "KSC"}} })
 	w.testOnlyArmed = func() {
 		run(t, "add table inet foreign; add chain inet foreign out { type filter hook output priority 0; policy accept; };"+

@@ -76,7 +76,7 @@ func (s standing) lasts(left time.Duration) bool {
 //
 // The peers' names are resolved before the cut. After it needed peers that could be reached before must be reached again and
 // a foreign address must not; else everything is taken back. Isolating again never shortens. The record is on disk before the
-// first packet is lost. It blocks for some 10 ms, and up to 6 s when peers do not answer. Undo: Release.
+// first packet is lost. It blocks for some 10 ms, and up to 8 s when peers do not answer. Undo: Release.
 //
 // Errors are *verdict.Error.
 func (w *Firewall) Isolate(ctx context.Context, o Isolation) (bridge.Receipt, error) {
@@ -150,6 +150,7 @@ func (w *Firewall) isolate(ctx context.Context, o Isolation, servers []netip.Add
 		return bridge.Receipt{}, w.takeBack(ctx, passes, before, old, err)
 	}
 	w.current, w.armed = rec, append([]pass{}, passes...)
+	nudge(w.wake)
 	words := []string{"isolated " + w.untilText(rec)}
 	if before.on {
 		words[0] = "isolated already; goes on " + w.untilText(rec)

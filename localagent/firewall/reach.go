@@ -10,8 +10,11 @@ import (
 )
 
 const (
-	// reachWait bounds one try to connect; a peer in the next town answers in a tenth of it.
-	reachWait = time.Second
+	// beforeWait bounds the search for peers that can be reached, which an intruder uses as well; a peer in the next town answers in
+	// a tenth of it.
+	beforeWait = time.Second
+	// afterWait bounds the search for the same peers after the cut: a first packet that got lost comes again after 1 s (RFC 6298).
+	afterWait = 2500 * time.Millisecond
 	// reachAtOnce bounds the connections tried at the same time.
 	reachAtOnce = 64
 	// reachAddresses and reachPorts bound what is tried of one peer.
@@ -52,7 +55,7 @@ func (w *Firewall) baseline(ctx context.Context) (reached, []string) {
 	for _, p := range w.peers {
 		all = append(all, w.candidates(p)...)
 	}
-	open := connects(ctx, all)
+	open := connects(ctx, beforeWait, all)
 	out := make(reached)
 	var dark []string
 	for i, p := range w.peers {
@@ -74,7 +77,7 @@ func (w *Firewall) lost(ctx context.Context, before reached) []string {
 	for _, doors := range before {
 		all = append(all, doors...)
 	}
-	open := connects(ctx, all)
+	open := connects(ctx, afterWait, all)
 	var out []string
 	for i, doors := range before {
 		if !slices.ContainsFunc(doors, func(a netip.AddrPort) bool { return open[a] }) {
@@ -86,8 +89,8 @@ func (w *Firewall) lost(ctx context.Context, before reached) []string {
 }
 
 // connects tries all addresses at once and returns those that took a TCP connection.
-func connects(ctx context.Context, addrs []netip.AddrPort) map[netip.AddrPort]bool {
-	ctx, cancel := context.WithTimeout(ctx, reachWait)
+func connects(ctx context.Context, wait time.Duration, addrs []netip.AddrPort) map[netip.AddrPort]bool {
+	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	var (
 		wg    sync.WaitGroup

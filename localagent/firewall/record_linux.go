@@ -19,7 +19,7 @@ const (
 // trusted refuses a record somebody else could have written.
 func trusted(f *os.File) error {
 	var st unix.Stat_t
-	if err := unix.Fstat(int(f.Fd()), &st); err != nil { //nolint:gosec // a descriptor fits into int
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
 		return err
 	}
 	switch {
@@ -54,7 +54,7 @@ func (w *Firewall) lock(ctx context.Context) (func(), error) {
 	poll := time.NewTicker(lockPoll)
 	defer poll.Stop()
 	for {
-		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) //nolint:gosec // a descriptor fits into int
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 		if err == nil {
 			return func() { _ = f.Close() }, nil
 		}

@@ -137,6 +137,12 @@ func TestAnIsolationLetsThroughWhatItHasToAndNothingElse(t *testing.T) {
 			}
 		})
 	}
+	for _, r := range slices.Concat(rules, blockFilters(pfx("203.0.113.9/32"))) {
+		// What we block nobody may open; what we let through others may still block.
+		if r.HardAction != (r.Action == wf.ActionBlock) || !r.Persistent {
+			t.Errorf("filter %+v", r)
+		}
+	}
 	if got := decide(isolationFilters(nil, false, true), packet{remote: "203.0.113.9", proto: udp, port: 123}); got != wf.ActionPermit {
 		t.Error("NTP was wished and is blocked")
 	}

@@ -2,7 +2,6 @@ package ioc
 
 import (
 	"encoding/binary"
-	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -266,106 +265,6 @@ func TestNeighboursOfBothFamiliesAreCollected(t *testing.T) {
 	}
 }
 
-func TestServicesAreCollectedFromUnitFiles(t *testing.T) {
-	t.Parallel()
-	root := t.TempDir()
-	lib, etc := root+"/usr/lib/systemd/system/", root+"/etc/systemd/system/"
-	write(t, lib+"web.service", "[Unit]\nDescription=The web\n[Service]\nType=notify\nUser=www\nExecStartPre=-/usr/bin/test -d /x\nExecStart=/usr/sbin/web --conf \\\n /etc/web\n# ExecStart=/no\n")
-	write(t, etc+"web.service.d/evil.conf", "[Service]\nExecStart=\nExecStart=@!/tmp/evil evil -x\n")
-	write(t, lib+"old.service", "[Service]\nExecStart=/usr/bin/old\n")
-	write(t, etc+"old.service", "[Service]\nExecStart=/usr/bin/new\n")
-	write(t, lib+"getty@.service", "[Service]\nExecStart=/sbin/agetty %I\n")
-	write(t, root+"/etc/init.d/legacy", "#!/bin/sh\n")
-	write(t, root+"/home/u/.config/systemd/user/mine.service", "[Service]\nExecStart=/home/u/miner\n")
-	write(t, root+"/secret", "[Service]\nExecStart=/not/to/be/read\n")
-	write(t, root+"/etc/passwd", "root:x:0:0::/root:/bin/sh\nu:x:1000:1000::/home/u:/bin/sh\ndaemon:x:1:1::/:/usr/sbin/nologin\n")
-	write(t, root+"/proc/self/mountinfo", "1 0 8:1 / / rw - ext4 /dev/sda1 rw\n")
-	write(t, root+"/proc/77/cgroup", "0::/system.slice/web.service\n")
-	write(t, root+"/proc/78/cgroup", "0::/user.slice/session-1.scope\n")
-	for link, to := range map[string]string{
-		etc + "multi-user.target.wants/web.service": "/usr/lib/systemd/system/web.service", etc + "getty.target.wants/getty@tty1.service": lib + "getty@.service",
-		etc + "dead.service": "/dev/null", root + "/home/u/.config/systemd/user/trap.service": root + "/secret",
-	} {
-		if err := os.MkdirAll(filepath.Dir(link), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Symlink(to, link); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := unix.Mkfifo(root+"/home/u/.config/systemd/user/fifo.service", 0o644); err != nil {
-		t.Fatal(err)
-	}
-	records := collected(t, KindService, host{root: root})
-	for name, want := range map[string]string{
-		"web":        "path=[/usr/bin/test /usr/sbin/web /tmp/evil] mode=SERVICE_AUTO_START status=SERVICE_RUNNING",
-		"old":        "path=[/usr/bin/new] mode=SERVICE_DEMAND_START status=SERVICE_STOPPED",
-		"getty@":     "path=[/sbin/agetty] mode=SERVICE_DEMAND_START status=SERVICE_STOPPED",
-		"getty@tty1": "path=[/sbin/agetty] mode=SERVICE_AUTO_START status=SERVICE_STOPPED",
-		"dead":       "path=[] mode=SERVICE_DISABLED status=SERVICE_STOPPED",
-		"legacy":     "path=[/etc/init.d/legacy] mode=SERVICE_DEMAND_START status=SERVICE_STOPPED",
-		"mine":       "path=[/home/u/miner] mode=SERVICE_DEMAND_START status=SERVICE_STOPPED",
-	} {
-		f := find(t, records, "name", name).Fields
-		paths := make([]string, len(f["path"]))
-		for i, p := range f["path"] {
-			paths[i] = string(p)
-		}
-		if got := fmt.Sprintf("path=%v mode=%s status=%s", paths, string(f["mode"][0]), string(f["status"][0])); got != want {
-			t.Errorf("%s: %s, want %s", name, got, want)
-		}
-	}
-	web := find(t, records, "name", "web.service").Fields
-	if web["startedAs"][0] != "www" || web["type"][0] != "notify" || web["description"][0] != "The web" || web["pid"][0] != "77" || web["arguments"][1] != "--conf   /etc/web" {
-		t.Errorf("web is %v", web)
-	}
-	if len(records) != 7 {
-		t.Errorf("%d services, want 7", len(records))
-	}
-}
-
-func TestUsersAreCollectedWithGroupsAndLogins(t *testing.T) {
-	t.Parallel()
-	root := t.TempDir()
-	write(t, root+"/etc/passwd", "root:x:0:0:Root,Room 1:/root:/bin/sh\n\nu:x:3:100::/home/u:/bin/sh\nbroken:x\n+::::::\nw:x:4:4::/:/bin/sh\n")
-	write(t, root+"/etc/group", "root:x:0:\nusers:x:100:\nwheel:x:10:u,root\n")
-	write(t, root+"/etc/shadow", "root:!$6$secret:19000:0:99999:7:::\nu::19000:0:99999:7::10:\n")
-	log := make([]byte, lastlogSize*4)
-	binary.NativeEndian.PutUint32(log[lastlogSize*3:], 1_700_000_000)
-	write(t, root+"/var/log/lastlog", string(log))
-	entry := func(kind uint16, user string, at uint32) string {
-		b := make([]byte, utmpSize)
-		binary.NativeEndian.PutUint16(b, kind)
-		copy(b[utmpUser:], user)
-		binary.NativeEndian.PutUint32(b[utmpSeconds:], at)
-		return string(b)
-	}
-	write(t, root+"/var/log/wtmp", entry(7, "u", 1_600_000_000)+entry(8, "root", 1_800_000_000)+entry(7, "w", 1_750_000_000)+"rest")
-	records := collected(t, KindUser, host{root: root})
-	for user, want := range map[string]map[string]string{
-		"root": {"fullname": "[Root]", "SecurityID": "[0]", "grouplist/groupname": "[wheel root]", "lockedout": "[true]", "passwordrequired": "[true]", "disabled": "[false]", "LastLogin": "[]"},
-		"u":    {"homedirectory": "[/home/u]", "grouplist/groupname": "[wheel users]", "lockedout": "[false]", "passwordrequired": "[false]", "disabled": "[true]", "LastLogin": "[2023-11-14T22:13:20Z]"},
-		"w":    {"LastLogin": "[2025-06-15T15:06:40Z]", "lockedout": "[]"},
-	} {
-		f := find(t, records, "Username", user).Fields
-		for field, w := range want {
-			if got := fmt.Sprint(f[field]); got != w {
-				t.Errorf("%s: %s is %s, want %s", user, field, got, w)
-			}
-		}
-		for _, values := range f {
-			for _, v := range values {
-				if strings.Contains(string(v), "$6$") {
-					t.Errorf("%s: the password stands in the record", user)
-				}
-			}
-		}
-	}
-	if len(records) != 3 {
-		t.Errorf("%d users, want 3", len(records))
-	}
-}
-
 func TestThisMachineAndItsVolumesAreDescribed(t *testing.T) {
 	t.Parallel()
 	system := collected(t, KindSystem, host{})
@@ -376,57 +275,6 @@ func TestThisMachineAndItsVolumesAreDescribed(t *testing.T) {
 	root := find(t, collected(t, KindVolume, host{}), "VolumeName", "/").Fields
 	if len(root["FileSystemName"]) != 1 || len(root["TotalAllocationUnits"]) != 1 || root["IsMounted"][0] != "true" || !strings.HasPrefix(string(root["Type"][0]), "DRIVE_") {
 		t.Errorf("root volume %v", root)
-	}
-}
-
-func TestRootsAreChosenFromTheMounts(t *testing.T) {
-	t.Parallel()
-	mounts, err := parseMounts([]byte(`1 0 8:1 / / rw shared:1 - ext4 /dev/sda1 rw
-2 1 0:5 / /proc rw - proc proc rw
-3 1 0:6 / /dev/shm rw - tmpfs tmpfs rw
-4 1 8:2 / /home rw - xfs /dev/sda2 rw
-5 1 8:2 /u /srv/u rw - xfs /dev/sda2 rw
-6 1 0:7 / /mnt/nfs rw - nfs4 server:/x rw
-7 1 0:8 / /mnt/ssh\040fs rw - fuse.sshfs me@there rw
-8 1 0:9 / /var/lib/docker/overlay2/x/merged rw - overlay overlay rw
-9 1 8:3 / /mnt/gone rw - ext4 /dev/sda3 rw
-10 9 0:5 / /mnt/gone rw - proc proc rw
-11 1 8:4 / /vault rw - ext4 /dev/sda4 rw
-`))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, c := range []struct {
-		cfg  Config
-		want string
-		left string
-	}{
-		{Config{Scope: ScopeAll, Exclude: []string{"/vault"}}, "[/ /home /dev/shm]", "[/mnt/nfs /mnt/ssh fs /var/lib/docker/overlay2/x/merged /vault]"},
-		{Config{Scope: ScopeAll, Network: true}, "[/ /home /vault /dev/shm /mnt/nfs /mnt/ssh fs]", "[/var/lib/docker/overlay2/x/merged]"},
-		{Config{Scope: ScopeSystem}, "[/]", "[]"},
-		{Config{Scope: ScopeCustom, Roots: []string{"/home/u", "/home", "/homes", "/home", "/srv/u/x"}}, "[/home /homes /srv/u/x]", "[]"},
-		{Config{Scope: ScopeCustom, Roots: []string{"/", "/home", "/etc"}}, "[/ /home]", "[]"},
-		{Config{Scope: ScopeCustom, Roots: []string{"/mnt/nfs/a", "/mnt/ssh fs", "/proc/1", "/mnt/gone/x", "/var/lib/docker/overlay2/x/merged/etc"}}, "[/var/lib/docker/overlay2/x/merged/etc]", "[/mnt/nfs/a /mnt/ssh fs /proc/1 /mnt/gone/x]"},
-		{Config{Scope: ScopeCustom, Roots: []string{"/mnt/nfs/a"}, Network: true}, "[/mnt/nfs/a]", "[]"},
-	} {
-		got := chooseRoots(c.cfg, mounts)
-		var left []string
-		for _, l := range got.left {
-			left = append(left, l.path)
-		}
-		if fmt.Sprint(got.roots) != c.want || fmt.Sprint(left) != c.left {
-			t.Errorf("%v %v: roots %v, want %s; left %v, want %s", c.cfg.Scope, c.cfg.Roots, got.roots, c.want, left, c.left)
-		}
-	}
-	if got := chooseRoots(Config{Scope: ScopeAll}, mounts).covered; !got["/srv/u"] || !got["/proc"] || got["/etc"] {
-		t.Errorf("covered %v", got)
-	}
-	if _, err := parseMounts([]byte("nonsense\n")); err == nil {
-		t.Error("nonsense was read")
-	}
-	critical := chooseRoots(Config{Scope: ScopeCritical}, mounts)
-	if !slices.Contains(critical.roots, "/etc") || !slices.Contains(critical.roots, "/usr") || slices.Contains(critical.roots, "/") {
-		t.Errorf("critical roots %v", critical.roots)
 	}
 }
 

@@ -37,7 +37,8 @@ func stateNames(protocol string, state uint64) []string {
 		return nil
 	}
 	names := []string{
-		"", "ESTABLISHED", "SYN_SENT", "SYN_RECV", "FIN_WAIT1", "FIN_WAIT2", "TIME_WAIT", "CLOSED", "CLOSE_WAIT", "LAST_ACK", "LISTEN", "CLOSING", "SYN_RECV",
+		"", "ESTABLISHED", "SYN_SENT", "SYN_RECV", "FIN_WAIT1", "FIN_WAIT2", "TIME_WAIT", "CLOSED", "CLOSE_WAIT", "LAST_ACK",
+		"LISTEN", "CLOSING", "SYN_RECV",
 	}
 	switch {
 	case state == 10:

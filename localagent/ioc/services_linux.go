@@ -118,7 +118,7 @@ func (h host) userUnits(ctx context.Context, folder string) []*unit {
 		list = append(list, u)
 		f, err := e.Open()
 		if err != nil {
-			return nil //nolint:nilerr // its name is known all the same
+			return nil
 		}
 		defer func() { _ = f.Close() }()
 		if b, err := readSmall(f, maxUnit); err == nil {

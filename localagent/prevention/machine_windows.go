@@ -184,8 +184,6 @@ func (m *machine) entries(ctx context.Context, rules []Rule, have []entry) (out 
 			found, err = means(r, img, srp)
 		}
 		switch {
-		case len(kept) > 0 && r.digest() != "":
-			out = append(out, kept...)
 		case err == nil:
 			out = append(out, found...)
 		case len(kept) > 0:

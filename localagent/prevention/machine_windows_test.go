@@ -271,6 +271,9 @@ func TestWhatSomebodyTookAwayIsPutBack(t *testing.T) {
 		if err != nil || g.machine.trouble != nil || len(got) != 2 || got[0] != want[0] || got[1] != want[1] {
 			t.Errorf("%s: entries %+v, %v, %v", name, got, err, g.machine.trouble)
 		}
+		if on, err := dword(imageOptions+`\evil.exe`, "UseFilter"); err != nil || on != 1 {
+			t.Errorf("%s: UseFilter is %d, %v", name, on, err)
+		}
 	}
 	var s Status
 	if g.machine.status(t.Context(), &s); s.Restarts == 0 {
@@ -294,6 +297,16 @@ func setDWord(key, name string, v uint32) error {
 	}
 	defer k.Close()
 	return k.SetDWordValue(name, v)
+}
+
+func dword(key, name string) (uint64, error) {
+	k, _, err := machineKey(key, registry.QUERY_VALUE)
+	if err != nil {
+		return 0, err
+	}
+	defer k.Close()
+	v, _, err := k.GetIntegerValue(name)
+	return v, err
 }
 
 func TestTheEmergencySwitchEmptiesTheRegistry(t *testing.T) {

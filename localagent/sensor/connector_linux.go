@@ -90,7 +90,7 @@ func (c *connector) next(ctx context.Context, pause time.Duration, do func(event
 func (c *connector) catchUp(ctx context.Context, until uint64, do func(event)) (dropped bool, err error) {
 	for {
 		for i, e := range c.kin.queue {
-			if true {
+			if until != 0 && e.when > until {
 				c.kin.queue = append(c.kin.queue[:0], c.kin.queue[i:]...)
 				return dropped, nil
 			}

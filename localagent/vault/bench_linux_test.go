@@ -13,8 +13,8 @@ import (
 	"github.com/edr-bridge/edr-bridge/bridge"
 )
 
-// BenchmarkQuarantine seals, syncs, verifies and takes away a file of 100 MiB; in the same run the bare limit: copying it plainly and syncing
-// the copy. Medians are reported in MB/s.
+// BenchmarkQuarantine seals, syncs, verifies and takes away a file of 100 MiB; in the same run the bare limit: copying it
+// plainly and syncing the copy. Medians are reported in MB/s.
 func BenchmarkQuarantine(b *testing.B) {
 	const size = 100 << 20
 	dir := b.TempDir()

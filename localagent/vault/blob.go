@@ -12,9 +12,9 @@ import (
 )
 
 // A blob is a header of 40 bytes, which are "EDRBLOB1" and a random salt, and the content in chunks of 64 KiB, each sealed by
-// AES-256-GCM under a key derived from the vault's key, the salt and the id of the item (HKDF-SHA-256). The nonce counts the chunks, the
-// additional data is 1 for the last chunk and 0 for the others. Every chunk but the last is full; an empty file has one empty chunk.
-// So no chunk can be left out, added, moved or taken from another blob.
+// AES-256-GCM under a key derived from the vault's key, the salt and the id of the item (HKDF-SHA-256). The nonce counts the
+// chunks, the additional data is 1 for the last chunk and 0 for the others. Every chunk but the last is full; an empty file has
+// one empty chunk. So no chunk can be left out, added, moved or taken from another blob.
 const (
 	blobMagic  = "EDRBLOB1"
 	saltSize   = 32
@@ -77,7 +77,8 @@ func sealedLen(size int64) int64 {
 	return int64(headerSize) + size + chunks*tagSize
 }
 
-// blobReader opens a blob chunk by chunk: what it returns is genuine, and io.EOF comes only after the chunk that was sealed as the last.
+// blobReader opens a blob chunk by chunk: what it returns is genuine, and io.EOF comes only after the chunk that was sealed as
+// the last.
 type blobReader struct {
 	c      *chunkCipher
 	r      io.ReaderAt

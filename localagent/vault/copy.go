@@ -13,9 +13,9 @@ import (
 	"github.com/edr-bridge/edr-bridge/localagent/verdict"
 )
 
-// GetFile puts a sealed copy of the file into the vault; the original stays as it is, its access time too where the system allows that.
-// The same order again answers from the vault. It blocks for about 2 ms a MiB; at the end of ctx nothing is left behind.
-// Undo: Drop. Errors are *verdict.Error.
+// GetFile puts a sealed copy of the file into the vault; the original stays as it is, its access time too where the system
+// allows that. The same order again answers from the vault. It blocks for about 2 ms a MiB; at the end of ctx nothing is left
+// behind. Undo: Drop. Errors are *verdict.Error.
 func (v *Vault) GetFile(ctx context.Context, order string, t bridge.GetFile) (bridge.Receipt, error) {
 	s, err := newSubject(order, t, t.Path, t.MD5, t.SHA256)
 	if err != nil {
@@ -24,10 +24,10 @@ func (v *Vault) GetFile(ctx context.Context, order string, t bridge.GetFile) (br
 	return v.copyFile(ctx, &s)
 }
 
-// QuarantineFile puts a sealed copy of the file into the vault, makes it durable, reads it back, and only then takes the original away.
-// The same order again answers from the vault, and ends what was interrupted. It blocks for about 2 ms a MiB; until the
-// file is taken the end of ctx leaves everything as it was. Undo: Restore. Errors are *verdict.Error: Unknown means that the file may be
-// out of its place, and the text says where it is.
+// QuarantineFile puts a sealed copy of the file into the vault, makes it durable, reads it back, and only then takes the
+// original away. The same order again answers from the vault, and ends what was interrupted. It blocks for about 2 ms a MiB;
+// until the file is taken the end of ctx leaves everything as it was. Undo: Restore. Errors are *verdict.Error: Unknown means
+// that the file may be out of its place, and the text says where it is.
 func (v *Vault) QuarantineFile(ctx context.Context, order string, t bridge.QuarantineFile) (bridge.Receipt, error) {
 	s, err := newSubject(order, t, t.Path, t.MD5, t.SHA256)
 	if err != nil {
@@ -178,7 +178,7 @@ func (v *Vault) seal(ctx context.Context, key []byte, id string, s *subject, p *
 	if err := errors.Join(os.RemoveAll(temp), os.Mkdir(temp, 0o700)); err != nil {
 		return Item{}, "", fileVerdict(ctx, s.path, err)
 	}
-	digests, size, err := makeBlob(ctx, p.File, p.Stat.Bytes, v.cfg.MaxFile, filepath.Join(temp, blobName), key, id)
+	digests, size, err := makeBlob(ctx, source{p.File, p.Stat.Bytes, v.cfg.MaxFile}, filepath.Join(temp, blobName), key, id)
 	if err != nil {
 		return Item{}, "", fileVerdict(ctx, s.path, err)
 	}

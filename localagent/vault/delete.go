@@ -11,13 +11,13 @@ import (
 	"github.com/edr-bridge/edr-bridge/localagent/verdict"
 )
 
-// DeleteFile removes the file, and with SearchInSubfolders every file of that name below its folder; digests that are given must match, too.
-// It has no undo. What is removed is fixed before anything is: a plan of pinned files, refused whole when it holds more than MaxTargets;
-// a plan for the whole machine needs a digest. Protected files of a plan are left alone and named.
+// DeleteFile removes the file, and with SearchInSubfolders every file of that name below its folder; digests that are given
+// must match, too. It has no undo. What is removed is fixed before anything is: a plan of pinned files, refused whole when it
+// holds more than MaxTargets; a plan for the whole machine needs a digest. Protected files of a plan are left alone and named.
 //
-// A file that is not there is done: the order asks for its absence, and so the same order may come twice. It blocks for about 2 ms a MiB
-// that has to be hashed. Errors are *verdict.Error: Unknown when only some of the files could be removed. The receipt is StateAccepted when
-// Windows removes the file at its next start.
+// A file that is not there is done: the order asks for its absence, and so the same order may come twice. It blocks for about 2
+// ms a MiB that has to be hashed. Errors are *verdict.Error: Unknown when only some of the files could be removed. The receipt
+// is StateAccepted when Windows removes the file at its next start.
 func (v *Vault) DeleteFile(ctx context.Context, order string, t bridge.DeleteFile) (bridge.Receipt, error) {
 	s, err := newSubject(order, t, t.Path, t.MD5, t.SHA256)
 	if err != nil {
@@ -76,7 +76,7 @@ func (v *Vault) deleteOne(ctx context.Context, s *subject, t *target, res *delet
 		fail(verdict.Untouched("%s changed after it was looked at: it is as it was", name))
 		return
 	}
-	err = v.remove(ctx, &one, id, t.p, t.z, s.want, func() error { return nil })
+	err = v.remove(ctx, &removal{&one, id, t.p, t.z, s.want}, func() error { return nil })
 	switch {
 	case errors.Is(err, files.ErrAtRestart):
 		res.later = append(res.later, name+" ("+err.Error()+")")

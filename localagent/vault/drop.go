@@ -8,8 +8,8 @@ import (
 	"github.com/edr-bridge/edr-bridge/localagent/verdict"
 )
 
-// Drop removes an item for good, a damaged one too. It has no undo. It waits for who restores or exports it. The error wraps ErrNotFound
-// when there is none, and is an error while the original of a quarantine is still being taken away.
+// Drop removes an item for good, a damaged one too. It has no undo. It waits for who restores or exports it. The error wraps
+// ErrNotFound when there is none, and is an error while the original of a quarantine is still being taken away.
 func (v *Vault) Drop(ctx context.Context, id string) error {
 	if err := checkID(id); err != nil {
 		return err
@@ -65,7 +65,8 @@ func (v *Vault) Prune(ctx context.Context) ([]Item, error) {
 		errs = append(errs, err)
 		if ok {
 			dropped = append(dropped, items[i])
-			v.log.Info("item of the quarantine is older than its retention", "order", items[i].Order, "item", items[i].ID, "path", verdict.Shown(items[i].Path))
+			v.log.Info("item of the quarantine is older than its retention", "order", items[i].Order, "item", items[i].ID,
+				"path", verdict.Shown(items[i].Path))
 		}
 	}
 	return dropped, errors.Join(errs...)

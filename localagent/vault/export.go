@@ -24,9 +24,9 @@ const (
 // Forms lists the forms.
 func Forms() []Form { return []Form{FormPlain, FormZIP, FormAge} }
 
-// Export writes the content of an item to w: as it is, as a ZIP archive with one entry under the file's own name, or encrypted to an age
-// recipient ("age1…", age-encryption.org/v1), who alone can open it. recipient is for FormAge only. What was written before an error is
-// genuine but not whole: throw it away. Errors wrap ErrNotFound or ErrDamaged.
+// Export writes the content of an item to w: as it is, as a ZIP archive with one entry under the file's own name, or encrypted
+// to an age recipient ("age1…", age-encryption.org/v1), who alone can open it. recipient is for FormAge only. What was written
+// before an error is genuine but not whole: throw it away. Errors wrap ErrNotFound or ErrDamaged.
 func (v *Vault) Export(ctx context.Context, id string, form Form, recipient string, w io.Writer) (err error) {
 	if (form == FormAge) != (recipient != "") {
 		return errors.New("export: a recipient is needed for the form age, and for no other")

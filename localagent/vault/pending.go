@@ -47,20 +47,20 @@ const (
 
 func (v *Vault) pendingPath(id string) string { return filepath.Join(v.pendingDir(), id) }
 
-func (v *Vault) writePending(s *subject, id string, p *files.Pinned, sha string, stage *files.Stage) error {
-	flags, err := files.Flags(p.File)
+func (v *Vault) writePending(r *removal, stage *files.Stage) error {
+	flags, err := files.Flags(r.p.File)
 	if err != nil {
 		return fmt.Errorf("inode flags: %w", err)
 	}
 	rec := pending{
-		Version: pendingVersion, ID: id, Order: s.order, Task: s.task, Path: p.Path,
-		Inode: p.Stat.Ino, Size: p.Stat.Bytes, SHA256: sha, Flags: flags, Stage: stage.Path(),
+		Version: pendingVersion, ID: r.id, Order: r.s.order, Task: r.s.task, Path: r.p.Path,
+		Inode: r.p.Stat.Ino, Size: r.p.Stat.Bytes, SHA256: r.want.SHA256, Flags: flags, Stage: stage.Path(),
 	}
 	doc, err := json.Marshal(rec)
 	if err != nil {
 		return fmt.Errorf("intent: %w", err)
 	}
-	return files.WriteDurable(v.pendingPath(id), doc, 0o600)
+	return files.WriteDurable(v.pendingPath(r.id), doc, 0o600)
 }
 
 // readPending returns nil when nothing is pending.
@@ -159,9 +159,9 @@ func (v *Vault) settle(ctx context.Context, rec *pending, p *files.Pinned) (outc
 	return stillThere, nil
 }
 
-// Recover ends what an earlier run left half done: staged files are removed when their order had come that far, else put back, and
-// what was written for copies that never were is removed. Call it before the first order. It returns what it did, in words, and errors
-// of single items, which stay as they are and are tried again by the next call.
+// Recover ends what an earlier run left half done: staged files are removed when their order had come that far, else put back,
+// and what was written for copies that never were is removed. Call it before the first order. It returns what it did, in words,
+// and errors of single items, which stay as they are and are tried again by the next call.
 func (v *Vault) Recover(ctx context.Context) ([]string, error) {
 	if _, err := v.ready(ctx); err != nil {
 		return nil, err

@@ -115,7 +115,8 @@ func (t *target) compare(ctx context.Context, want files.Digests) (string, error
 // planSearch looks below the folder of the path for files of its name.
 func (v *Vault) planSearch(ctx context.Context, s *subject, pl *deletionPlan) error {
 	if filepath.Dir(pl.root) == pl.root && !named(s.want) {
-		return verdict.Refuse(bridge.ReasonInvalid, "a search of the whole disk %s needs md5hash or sha256hash: a name alone hits too much", pl.root)
+		return verdict.Refuse(bridge.ReasonInvalid, "a search of the whole disk %s needs md5hash or sha256hash: "+
+			"a name alone hits too much", pl.root)
 	}
 	found := 0
 	cfg := files.WalkConfig{Recursive: true, SkipDir: func(path string) bool { return path == v.cfg.Dir }}
@@ -146,8 +147,8 @@ func (v *Vault) planSearch(ctx context.Context, s *subject, pl *deletionPlan) er
 		for i, t := range pl.targets {
 			names[i] = verdict.Shown(t.p.Path)
 		}
-		return verdict.Refuse(bridge.ReasonInvalid, "%d files match, one order may delete %d (max_targets): nothing was deleted; %s", found, v.cfg.MaxTargets,
-			verdict.List(names))
+		return verdict.Refuse(bridge.ReasonInvalid, "%d files match, one order may delete %d (max_targets): nothing was deleted; %s",
+			found, v.cfg.MaxTargets, verdict.List(names))
 	}
 	slices.SortFunc(pl.targets, func(a, b *target) int { return strings.Compare(a.p.Path, b.p.Path) })
 	return nil

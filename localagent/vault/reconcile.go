@@ -8,8 +8,9 @@ import (
 	"github.com/edr-bridge/edr-bridge/localagent/verdict"
 )
 
-// Reconcile looks, without any effect, whether the order has been carried out, and answers with its receipt. What was left half done is
-// not found: the same order again ends it. A deletion is found when nothing it means is there. Errors are *verdict.Error.
+// Reconcile looks, without any effect, whether the order has been carried out, and answers with its receipt. What was left half
+// done is not found: the same order again ends it. A deletion is found when nothing it means is there. Errors are
+// *verdict.Error.
 func (v *Vault) Reconcile(ctx context.Context, order string, t bridge.Task) (r bridge.Receipt, found bool, err error) {
 	switch t := t.(type) {
 	case bridge.GetFile:

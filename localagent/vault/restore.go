@@ -23,9 +23,9 @@ type Restored struct {
 }
 
 // Restore puts the copy back to where it was found, or into the folder to when that is not empty, with mode, owner, extended
-// attributes, times and inode flags. It never overwrites: the error wraps files.ErrExists when the name is taken. The folder must exist and be
-// reached through no link; it is not made. The item stays in the vault, and remembers. Other errors wrap ErrNotFound, ErrDamaged (nothing
-// was put back), files.ErrLink, fs.ErrNotExist or files.ErrReadOnly.
+// attributes, times and inode flags. It never overwrites: the error wraps files.ErrExists when the name is taken. The folder
+// must exist and be reached through no link; it is not made. The item stays in the vault, and remembers. Other errors wrap
+// ErrNotFound, ErrDamaged (nothing was put back), files.ErrLink, fs.ErrNotExist or files.ErrReadOnly.
 func (v *Vault) Restore(ctx context.Context, id, to string) (Restored, error) {
 	it, blob, done, err := v.openItem(ctx, id, true)
 	if err != nil {

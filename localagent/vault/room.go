@@ -19,8 +19,8 @@ func (v *Vault) room(ctx context.Context, size int64) (release func(), err error
 	defer v.mu.Unlock()
 	if used+v.reserved+size > v.cfg.Quota {
 		if !v.cfg.QuotaWarns {
-			return nil, verdict.Refuse(bridge.ReasonLimit, "the quarantine holds %d bytes, %d more are beyond its quota of %d (quota): drop old items",
-				used+v.reserved, size, v.cfg.Quota)
+			return nil, verdict.Refuse(bridge.ReasonLimit, "the quarantine holds %d bytes, %d more are beyond its quota of %d (quota): "+
+				"drop old items", used+v.reserved, size, v.cfg.Quota)
 		}
 		v.log.Warn("quarantine is beyond its quota", "used", used+v.reserved, "quota", v.cfg.Quota)
 	}

@@ -69,11 +69,17 @@ func (p *pool) put(b *block) {
 	}
 }
 
-// sealTo copies in, about expect and at most limit bytes, sealed into out and returns digests and size of what it read. Reading, each
+// source is a content that is read: about expect bytes, and at most limit.
+type source struct {
+	io.ReaderAt
+	expect, limit int64
+}
+
+// sealTo copies in sealed into out and returns digests and size of what it read. Reading, each
 // digest and sealing run side by side. It stops at the end of ctx.
-func sealTo(ctx context.Context, in io.ReaderAt, expect, limit int64, out *os.File, c *chunkCipher, salt []byte) (files.Digests, int64, error) {
+func sealTo(ctx context.Context, in source, out *os.File, c *chunkCipher, salt []byte) (files.Digests, int64, error) {
 	g, ctx := errgroup.WithContext(ctx)
-	p := newPool(expect)
+	p := newPool(in.expect)
 	var to [consumers]chan *block
 	for i := range to {
 		to[i] = make(chan *block, depth)
@@ -85,7 +91,7 @@ func sealTo(ctx context.Context, in io.ReaderAt, expect, limit int64, out *os.Fi
 				close(ch)
 			}
 		}()
-		size, err = readBlocks(ctx, in, limit, p, to[:])
+		size, err = readBlocks(ctx, in, p, to[:])
 		return err
 	})
 	m, s := md5.New(), sha256.New() //nolint:gosec // see the import
@@ -99,8 +105,8 @@ func sealTo(ctx context.Context, in io.ReaderAt, expect, limit int64, out *os.Fi
 }
 
 // readBlocks cuts in into blocks; the last one, and only that, may be short or empty.
-func readBlocks(ctx context.Context, in io.ReaderAt, limit int64, p *pool, to []chan *block) (int64, error) {
-	r := io.NewSectionReader(in, 0, limit+1)
+func readBlocks(ctx context.Context, in source, p *pool, to []chan *block) (int64, error) {
+	r := io.NewSectionReader(in, 0, in.limit+1)
 	send := func(b *block) error {
 		b.left.Store(int32(len(to))) //nolint:gosec // three
 		for _, ch := range to {
@@ -123,7 +129,7 @@ func readBlocks(ctx context.Context, in io.ReaderAt, limit int64, p *pool, to []
 		switch {
 		case err != nil && !end:
 			return 0, fmt.Errorf("read: %w", err)
-		case size > limit:
+		case size > in.limit:
 			return 0, errGrown
 		case end && n == 0 && held != nil:
 			held.last = true
@@ -182,8 +188,9 @@ func sealBlocks(ctx context.Context, out *os.File, c *chunkCipher, salt []byte, 
 	return nil
 }
 
-// makeBlob seals the content of in into the fresh file at path, makes it durable and reads it back: what is in it by then can be opened.
-func makeBlob(ctx context.Context, in io.ReaderAt, expect, limit int64, path string, key []byte, id string) (_ files.Digests, _ int64, err error) {
+// makeBlob seals the content of in into the fresh file at path, makes it durable and reads it back: what is in it by then can
+// be opened.
+func makeBlob(ctx context.Context, in source, path string, key []byte, id string) (_ files.Digests, _ int64, err error) {
 	salt := make([]byte, saltSize)
 	_, _ = rand.Read(salt)
 	c, err := newChunkCipher(key, salt, id)
@@ -195,10 +202,10 @@ func makeBlob(ctx context.Context, in io.ReaderAt, expect, limit int64, path str
 		return files.Digests{}, 0, err
 	}
 	defer func() { err = errors.Join(err, out.Close()) }()
-	if err := reserve(out, sealedLen(expect)); err != nil {
+	if err := reserve(out, sealedLen(in.expect)); err != nil {
 		return files.Digests{}, 0, err
 	}
-	d, size, err := sealTo(ctx, in, expect, limit, out, c, salt)
+	d, size, err := sealTo(ctx, in, out, c, salt)
 	if err != nil {
 		return files.Digests{}, 0, err
 	}
@@ -256,7 +263,7 @@ func digestOf(ctx context.Context, in io.ReaderAt, limit int64) (files.Digests, 
 			close(to[0])
 			close(to[1])
 		}()
-		size, err = readBlocks(ctx, in, limit, p, to)
+		size, err = readBlocks(ctx, source{in, limit, limit}, p, to)
 		return err
 	})
 	m, s := md5.New(), sha256.New() //nolint:gosec // see the import

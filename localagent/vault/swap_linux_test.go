@@ -20,8 +20,8 @@ import (
 // swapTries is how often each task meets the swapper.
 const swapTries = 3000
 
-// swapper makes a folder in which a name changes between the file that is meant and files that are not, as fast as it can, until the test ends:
-// by exchange with an innocent file, by a link to a file outside, and by exchange of the whole folder.
+// swapper makes a folder in which a name changes between the file that is meant and files that are not, as fast as it can,
+// until the test ends: by exchange with an innocent file, by a link to a file outside, and by exchange of the whole folder.
 type swapper struct {
 	dir, name, innocent, outside string
 	stop                         chan struct{}

@@ -18,7 +18,7 @@ func (v *Vault) takeAway(ctx context.Context, s *subject, it *Item, note string,
 		return bridge.Receipt{}, errors.Join(err, v.forget(it.ID))
 	}
 	want := files.Digests{SHA256: it.SHA256}
-	err := v.remove(ctx, s, it.ID, p, z, want, func() error { return v.commit(it.ID) })
+	err := v.remove(ctx, &removal{s, it.ID, p, z, want}, func() error { return v.commit(it.ID) })
 	switch e := verdict.Of(err); {
 	case err == nil:
 		return verdict.Done(it.receipt("quarantined", "as") + note + v.afterlife(ctx, p)), nil
@@ -40,32 +40,41 @@ func (v *Vault) forget(id string) error {
 	return errors.Join(v.removeItem(id), ignoreMissing(os.RemoveAll(v.tempDir(id))), v.dropPending(id))
 }
 
-// remove takes the pinned file out of everybody's reach, looks that it is still what was judged, and unlinks it. want are the digests
-// it must have; ready runs between the durable intent and the taking. Its errors are *verdict.Error, or wrap ErrAtRestart; all but Unknown
-// ones say that the file is at its place and that nothing is pending.
-func (v *Vault) remove(ctx context.Context, s *subject, id string, p *files.Pinned, z *files.Frozen, want files.Digests, ready func() error) error {
-	stage, err := p.Stage(v.stageDir())
+// removal is a file that was judged and is to go.
+type removal struct {
+	s  *subject
+	id string
+	p  *files.Pinned
+	z  *files.Frozen
+	// want are the digests the file must still have; empty = any.
+	want files.Digests
+}
+
+// remove takes the file out of everybody's reach, looks that it is still what was judged, and unlinks it. ready runs between
+// the durable intent and the taking. Its errors are *verdict.Error, or wrap ErrAtRestart; all but Unknown ones say that the
+// file is at its place and that nothing is pending.
+func (v *Vault) remove(ctx context.Context, r *removal, ready func() error) error {
+	stage, err := r.p.Stage(v.stageDir())
 	if err != nil {
-		return fileVerdict(ctx, s.path, err)
+		return fileVerdict(ctx, r.s.path, err)
 	}
-	err = v.removeBy(ctx, s, id, p, z, want, stage, ready)
+	err = v.removeBy(ctx, r, stage, ready)
 	if !errors.Is(err, files.ErrNoStage) {
 		return err
 	}
-	near, errNear := p.NearStage()
+	near, errNear := r.p.NearStage()
 	if errNear != nil {
 		return err
 	}
-	return v.removeBy(ctx, s, id, p, z, want, near, func() error { return nil })
+	return v.removeBy(ctx, r, near, func() error { return nil })
 }
 
 // removeBy is remove with a stage, which it closes.
-func (v *Vault) removeBy(
-	ctx context.Context, s *subject, id string, p *files.Pinned, z *files.Frozen, want files.Digests, stage *files.Stage, ready func() error,
-) error {
+func (v *Vault) removeBy(ctx context.Context, r *removal, stage *files.Stage, ready func() error) error {
+	s, id := r.s, r.id
 	// The stage goes before the note that tells where it is.
 	untouched := func(err error) error { return errors.Join(err, stage.Close(), v.dropPending(id)) }
-	if err := v.writePending(s, id, p, want.SHA256, stage); err != nil {
+	if err := v.writePending(r, stage); err != nil {
 		return untouched(fileVerdict(ctx, s.path, err))
 	}
 	v.cfg.crash("pending")
@@ -73,7 +82,7 @@ func (v *Vault) removeBy(
 		return untouched(fileVerdict(ctx, s.path, err))
 	}
 	v.cfg.crash("ready")
-	taken, err := p.Take(stage, id)
+	taken, err := r.p.Take(stage, id)
 	if err != nil {
 		err = fileVerdict(ctx, s.path, err)
 		if verdict.Of(err).Class == bridge.Unknown {
@@ -82,7 +91,7 @@ func (v *Vault) removeBy(
 		return untouched(err)
 	}
 	v.cfg.crash("take")
-	if err := v.recheck(ctx, p, z, want); err != nil {
+	if err := recheck(ctx, r); err != nil {
 		if back := taken.PutBack(); back != nil {
 			return errors.Join(verdict.Undecided("%w; then: %w", err, back), stage.Close())
 		}
@@ -102,16 +111,16 @@ func (v *Vault) removeBy(
 }
 
 // recheck answers nil when the taken file is what was judged. Without a lease somebody may have written into it since.
-func (v *Vault) recheck(ctx context.Context, p *files.Pinned, z *files.Frozen, want files.Digests) error {
-	if !named(want) || z.Held() {
+func recheck(ctx context.Context, r *removal) error {
+	if !named(r.want) || r.z.Held() {
 		return nil
 	}
 	// Without the end of ctx: a file that is out of its place is not left there.
-	has, _, err := digestOf(context.WithoutCancel(ctx), p.File, maxFileLimit)
+	has, _, err := digestOf(context.WithoutCancel(ctx), r.p.File, maxFileLimit)
 	if err != nil {
 		return fmt.Errorf("read it again: %w", err)
 	}
-	if how := differs(want, has); how != "" {
+	if how := differs(r.want, has); how != "" {
 		return errors.New("it changed in the last moment")
 	}
 	return nil

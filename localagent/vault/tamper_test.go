@@ -139,7 +139,7 @@ func (s *spoiler) ReadAt(p []byte, at int64) (int, error) {
 func TestCopyThatCannotBeOpenedIsNotTaken(t *testing.T) {
 	t.Parallel()
 	s := &spoiler{t, filepath.Join(t.TempDir(), blobName), 9 * blockSize}
-	_, _, err := makeBlob(t.Context(), s, s.size, s.size, s.blob, bytes.Repeat([]byte{7}, keySize), "id")
+	_, _, err := makeBlob(t.Context(), source{s, s.size, s.size}, s.blob, bytes.Repeat([]byte{7}, keySize), "id")
 	if !errors.Is(err, ErrDamaged) {
 		t.Errorf("got %v", err)
 	}
@@ -310,7 +310,7 @@ func FuzzOpenBlob(f *testing.F) {
 	dir := f.TempDir()
 	for i, n := range []int{0, 10, chunkSize + 1} {
 		path := filepath.Join(dir, string(rune('a'+i)))
-		if _, _, err := makeBlob(context.Background(), bytes.NewReader(make([]byte, n)), int64(n), 1<<20, path, key, "id"); err != nil {
+		if _, _, err := makeBlob(context.Background(), source{bytes.NewReader(make([]byte, n)), int64(n), 1 << 20}, path, key, "id"); err != nil {
 			f.Fatal(err)
 		}
 		b, err := os.ReadFile(path)
