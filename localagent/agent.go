@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/edr-bridge/edr-bridge/bridge"
@@ -148,6 +149,11 @@ func (a *Agent) Prepare(ctx context.Context) error {
 	}
 	if err := a.makeFolders(); err != nil {
 		return fmt.Errorf("prepare: %w", err)
+	}
+	if did, err := a.vault.Recover(ctx); err != nil {
+		a.log.Warn("what an earlier order left half done stays so for the moment", "err", err)
+	} else if len(did) > 0 {
+		a.log.Info("ended what earlier orders left half done", "what", strings.Join(did, "; "))
 	}
 	if err := a.jobs.Resume(ctx, a.resumed); err != nil {
 		return fmt.Errorf("prepare: %w", err)

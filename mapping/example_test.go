@@ -47,7 +47,7 @@ func ExamplePresets() {
 	}
 	// Output:
 	// generic 23
-	// python-edr 13
+	// python-edr 15
 }
 
 func ExampleMapping_Map_presetOfTheUser() {

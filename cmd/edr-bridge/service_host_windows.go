@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/windows/svc"
@@ -23,6 +24,8 @@ const (
 	eventID = 1
 	// maxEvent bounds one event; ReportEvent takes 31,839 characters (learn.microsoft.com, ReportEventW).
 	maxEvent = 30000
+	// serviceHintMillis is serviceWait as the service manager counts.
+	serviceHintMillis = uint32(serviceWait / time.Millisecond)
 )
 
 // serviceInnerCommands are the verbs the service manager and the task scheduler call.
@@ -83,7 +86,7 @@ func (a *app) hostService(ctx context.Context) error {
 	}
 	h := &serviceHandler{run: func(ctx context.Context) int {
 		return execute(ctx, argv, stdio{in: strings.NewReader(""), out: &eventWriter{log: events}, err: &eventWriter{log: events}})
-	}, ctx: ctx} //nolint:containedctx // the service manager calls Execute, which has no parameter for it
+	}, ctx: ctx}
 	if err := svc.Run(serviceName, h); err != nil {
 		return fmt.Errorf("service manager: %w", err)
 	}
@@ -102,7 +105,7 @@ var _ svc.Handler = (*serviceHandler)(nil)
 // Execute obeys the service manager until the bridge has ended. A code that is not 0 makes the manager start it again.
 func (h *serviceHandler) Execute(_ []string, requests <-chan svc.ChangeRequest, status chan<- svc.Status) (specific bool, code uint32) {
 	const accepts = svc.AcceptStop | svc.AcceptShutdown
-	status <- svc.Status{State: svc.StartPending, WaitHint: uint32(serviceWait.Milliseconds())}
+	status <- svc.Status{State: svc.StartPending, WaitHint: serviceHintMillis}
 	ctx, cancel := context.WithCancel(h.ctx)
 	defer cancel()
 	ended := make(chan int, 1)
@@ -117,14 +120,14 @@ func (h *serviceHandler) Execute(_ []string, requests <-chan svc.ChangeRequest, 
 				exit = exitDone
 			}
 			status <- svc.Status{State: svc.StopPending}
-			return true, uint32(exit) //nolint:gosec // exit codes are small
+			return true, uint32(exit)
 		case r := <-requests:
 			switch r.Cmd {
 			case svc.Interrogate:
 				status <- r.CurrentStatus
 			case svc.Stop, svc.Shutdown:
 				stopping = true
-				status <- svc.Status{State: svc.StopPending, WaitHint: uint32(serviceWait.Milliseconds())}
+				status <- svc.Status{State: svc.StopPending, WaitHint: serviceHintMillis}
 				cancel()
 			default: // not accepted, so never sent
 			}

@@ -153,8 +153,8 @@ func programFolder() string {
 }
 
 func configOf(s *mgr.Service) (*windows.QUERY_SERVICE_CONFIG, error) {
-	buf := make([]uint64, configRoom/8) // aligned like the structure
-	cfg := (*windows.QUERY_SERVICE_CONFIG)(unsafe.Pointer(&buf[0]))
+	buf := make([]uint64, configRoom/8)                             // aligned like the structure
+	cfg := (*windows.QUERY_SERVICE_CONFIG)(unsafe.Pointer(&buf[0])) //nolint:gosec // the function fills the buffer
 	var need uint32
 	if err := windows.QueryServiceConfig(s.Handle, cfg, configRoom, &need); err != nil {
 		return nil, fmt.Errorf("read the service back: %w", err)

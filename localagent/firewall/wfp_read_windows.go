@@ -192,7 +192,7 @@ func isAddress(f wf.FieldID) bool { return f == wf.FieldIPRemoteAddress }
 
 // decode copies the value; addresses come as prefixes, whatever form the platform gave them.
 func (v *rawValue) decode(address bool) (any, error) {
-	short := unsafe.Pointer(&v.value)
+	short := unsafe.Pointer(&v.value) //nolint:gosec // a short value stands in the union itself
 	switch {
 	case v.kind == typeUint8:
 		return *(*uint8)(short), nil

@@ -238,9 +238,9 @@ func TestNeighboursOfBothFamiliesAreCollected(t *testing.T) {
 	if !agenttest.Inside(t, unix.CLONE_NEWNET) {
 		return
 	}
-	link := &netlink.Dummy{LinkAttrs: netlink.LinkAttrs{Name: "ioc0"}}
+	link := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "ioc0"}, PeerName: "ioc1"}
 	if err := netlink.LinkAdd(link); err != nil {
-		t.Skipf("no dummy interfaces here: %v", err)
+		t.Skipf("no veth interfaces here: %v", err)
 	}
 	if err := netlink.LinkSetUp(link); err != nil {
 		t.Fatal(err)
