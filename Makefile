@@ -4,7 +4,7 @@ LINT    := $(GO) tool -modfile=tools/go.mod golangci-lint
 FUZZ    ?= 20000x
 PKG     ?= ./...
 
-.PHONY: build check lint test live fuzz bench chaos soak storm golden
+.PHONY: build check lint test live fuzz bench chaos soak storm golden wine
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w" -o bin/ ./cmd/edr-bridge ./cmd/edr-bridge-call
 check: lint
@@ -27,6 +27,8 @@ soak: KILLS ?= 5000
 soak: ALERTS ?= 100000
 chaos soak:
 	$(GO) run ./chaos -kills $(KILLS) -alerts $(ALERTS)
+wine:
+	./localagent/wine/run
 storm:
 	$(GO) run ./chaos -storm
 golden:

@@ -12,7 +12,7 @@ const (
 	no        = "no"
 	// wineTested says that the task was tested on the Windows API as wine has it, builtOnly that it was compiled and vetted.
 	wineTested = "yes, tested under wine"
-	builtOnly = "yes, built only"
+	builtOnly  = "yes, built only"
 )
 
 // Capability is one thing the agent needs from the machine, and whether it is there.

@@ -36,7 +36,7 @@ func (a *Agent) awaitProgram(orderID string) jobs.Work {
 		exit, err := run.Wait(ctx)
 		switch {
 		case errors.Is(err, ErrStillRunning) && jobs.Cancelled(ctx):
-			return "", nil, errors.New(a.endProgram(context.WithoutCancel(ctx), run))
+			return "", nil, errors.New(endProgram(context.WithoutCancel(ctx), run))
 		case errors.Is(err, ErrStillRunning):
 			return "", nil, jobs.ErrGoesOn
 		case err != nil:
@@ -48,10 +48,10 @@ func (a *Agent) awaitProgram(orderID string) jobs.Work {
 }
 
 // endProgram ends a program a person cancelled, with all it started.
-func (a *Agent) endProgram(ctx context.Context, run *Run) string {
-	r, err := a.terminateSubject(ctx, bridge.Process{PID: run.PID, Start: run.Start, Path: run.Path, Tree: true}, &criteria{})
+func endProgram(ctx context.Context, run *Run) string {
+	exit, err := run.End(ctx)
 	if err != nil {
-		return "cancelled, but it goes on: " + err.Error()
+		return "cancelled, but it may go on: " + err.Error()
 	}
-	return "cancelled: " + r.Detail
+	return "cancelled: " + exit.String()
 }

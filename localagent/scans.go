@@ -148,6 +148,11 @@ func (a *Agent) followUp(ctx context.Context, o bridge.Order, t bridge.IOCScan, 
 		for _, f := range found.Files {
 			said = append(said, a.takeAway(ctx, o, string(f.Path), f.SHA256))
 		}
+		for _, m := range found.Matches {
+			if m.More > 0 {
+				said = append(said, fmt.Sprintf("%s matches %d more objects than are listed: they are left alone", m.Name, m.More))
+			}
+		}
 	}
 	if t.ScanCriticalAreas {
 		areas := []bridge.ScanObject{

@@ -309,7 +309,7 @@ func (h *house) decide(s step) {
 func (h *house) keep() {
 	cfg := bridge.KeeperConfig{Cabinet: h.store, Pipe: h.pipe, Hold: h.hold, Tick: 5 * time.Second, Poll: 11 * time.Second, FollowEvery: 4 * time.Second}
 	if h.set.KSC {
-		cfg.Follower = server{h.site}
+		cfg.Followers = map[string]bridge.Follower{bridge.ExecutorKSC: server{h.site}}
 	}
 	k, err := bridge.NewKeeper(cfg)
 	if err != nil {

@@ -132,9 +132,19 @@ func writeItem(out io.Writer, it vault.Item) error {
 		stayed = "stayed"
 	}
 	for _, row := range [][2]string{
-		{"id", it.ID}, {"path", it.Path}, {"original", stayed}, {"task", string(it.Task)}, {"order", it.Order}, {"sealed", stamp(it.Sealed)},
-		{"bytes", strconv.FormatInt(it.Size, 10)}, {"md5", it.MD5}, {"sha256", it.SHA256}, {"names", strconv.FormatUint(it.Links, 10)},
-		{"not kept", strings.Join(it.Lost, "; ")}, {"restored", stamp(it.Restored)}, {"restored to", it.RestoredTo},
+		{"id", it.ID},
+		{"path", it.Path},
+		{"original", stayed},
+		{"task", string(it.Task)},
+		{"order", it.Order},
+		{"sealed", stamp(it.Sealed)},
+		{"bytes", strconv.FormatInt(it.Size, 10)},
+		{"md5", it.MD5},
+		{"sha256", it.SHA256},
+		{"names", strconv.FormatUint(it.Links, 10)},
+		{"not kept", strings.Join(it.Lost, "; ")},
+		{"restored", stamp(it.Restored)},
+		{"restored to", it.RestoredTo},
 	} {
 		if row[1] != "" {
 			_, _ = fmt.Fprintf(w, "%s\t%s\n", row[0], printable(row[1]))

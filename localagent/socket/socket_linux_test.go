@@ -21,12 +21,11 @@ import (
 
 // fakeAgent does what it is told and counts.
 type fakeAgent struct {
-	mu      sync.Mutex
-	done    map[string]bridge.Order
-	err     error
-	wait    bool
-	left    chan error
-	follows [][]string
+	mu   sync.Mutex
+	done map[string]bridge.Order
+	err  error
+	wait bool
+	left chan error
 }
 
 func (f *fakeAgent) Execute(ctx context.Context, o bridge.Order) (bridge.Receipt, error) {
@@ -271,10 +270,10 @@ func TestA13OnlyNamedUsersGiveOrders(t *testing.T) {
 	agent := &fakeAgent{}
 	client, _ := serve(t, agent, func(c *ServerConfig) { c.Users = []uint32{65533} })
 	// Others than the group cannot even connect; a wide mode shows that the user decides.
-	if err := os.Chmod(filepath.Dir(client.path), 0o755); err != nil { //nolint:gosec // on purpose
+	if err := os.Chmod(filepath.Dir(client.path), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Chmod(client.path, 0o666); err != nil { //nolint:gosec // on purpose
+	if err := os.Chmod(client.path, 0o666); err != nil {
 		t.Fatal(err)
 	}
 	for uid, want := range map[int]string{65534: "may not give orders", 65533: `"state":"done"`} {
