@@ -210,6 +210,11 @@ func (w *walker) entry(f *folder, path, name string, kind byte) (*sub, error) {
 	if kind == unix.DT_DIR && !w.cfg.Recursive {
 		return nil, nil //nolint:nilnil // no folder to go into
 	}
+	// Before anything is asked about it: a folder that is left out may be the mount point of a server that does not answer.
+	if kind == unix.DT_DIR && w.cfg.SkipDir != nil && w.cfg.SkipDir(path+"/"+name) {
+		w.stats.Skipped++
+		return nil, nil //nolint:nilnil // no folder to go into
+	}
 	st, _, err := statAt(f.fd, name)
 	switch {
 	case errors.Is(err, unix.ENOENT):
@@ -227,7 +232,7 @@ func (w *walker) entry(f *folder, path, name string, kind byte) (*sub, error) {
 	case !w.cfg.Recursive:
 	case st.Dev != w.dev:
 		w.stats.OtherDevices++
-	case w.cfg.SkipDir != nil && w.cfg.SkipDir(path+"/"+name):
+	case kind != unix.DT_DIR && w.cfg.SkipDir != nil && w.cfg.SkipDir(path+"/"+name):
 		w.stats.Skipped++
 	default:
 		return &sub{name, st.ID}, nil
