@@ -1,6 +1,7 @@
 package localagent
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -33,6 +34,21 @@ func TestMain(m *testing.M) {
 		firstThreadExits()
 	case "sleep":
 		time.Sleep(time.Hour)
+	case "listen-executions":
+		if len(os.Args) < 2 || os.Args[1] != "listen-executions" {
+			os.Exit(m.Run())
+		}
+		listenExecutions()
+	}
+}
+
+// listenExecutions is the process of a guard that watches one file system of a test.
+func listenExecutions() {
+	mount, state, _ := strings.Cut(os.Getenv(watchedEnv), "\n")
+	cfg := Config{Self: bridge.Identity{Names: []string{testHost}}, State: state}
+	watching(&cfg, mount)
+	if err := ListenExecutions(context.Background(), cfg, os.NewFile(3, "agent")); err != nil {
+		os.Exit(1)
 	}
 }
 
