@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/user"
 	"path"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"syscall"
@@ -83,7 +84,11 @@ func (p *prepared) open(name string) (err error) {
 	}
 	switch {
 	case errors.Is(err, files.ErrLink):
-		return verdict.Refuse(bridge.ReasonInvalid, "%s: %w: name the file itself", verdict.Shown(name), files.ErrLink)
+		real, rerr := filepath.EvalSymlinks(name)
+		if rerr != nil {
+			real = "it leads nowhere"
+		}
+		return verdict.Refuse(bridge.ReasonInvalid, "%s: %w: name the file itself (%s)", verdict.Shown(name), files.ErrLink, verdict.Shown(real))
 	case errors.Is(err, files.ErrNotRegular):
 		return verdict.Refuse(bridge.ReasonInvalid, "%s is not a regular file", verdict.Shown(name))
 	case errors.Is(err, fs.ErrNotExist):
