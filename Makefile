@@ -21,6 +21,7 @@ fuzz:
 	./.ci/fuzz $(FUZZ)
 bench:
 	$(GO) run ./bench
+	$(GO) test -run '^$$' -bench . ./localagent/...
 chaos: KILLS ?= 200
 chaos: ALERTS ?= 5000
 soak: KILLS ?= 5000
