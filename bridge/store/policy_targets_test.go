@@ -20,9 +20,9 @@ func (o *oracle) protected(v verdicts, m int, executor string) {
 	}
 	switch t := v.order.Task.(type) {
 	case bridge.IsolateHost:
-		v.must("own host", !host.own, "the bridge runs there")
+		v.must("own host", !host.own || executor == bridge.ExecutorLocal, "the bridge runs there, and KSC would isolate it")
 	case bridge.IOCScan:
-		v.must("own host", !host.own || !t.IsolateHost, "the bridge runs there, and a hit isolates it")
+		v.must("own host", !host.own || !t.IsolateHost || executor == bridge.ExecutorLocal, "the bridge runs there, and a hit through KSC isolates it")
 	case bridge.TerminateProcess:
 		o.imageFree(v, t.Path, v.order.Subject.Path)
 	case bridge.PreventExecution:
