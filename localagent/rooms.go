@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -71,6 +72,9 @@ func newRooms(cfg *Config) (rooms, error) {
 
 	g := cfg.Prevention
 	g.State, g.DryRun, g.Logger, g.Now = at(dirPrevention), cfg.DryRun, cfg.Logger, cfg.Now
+	if runtime.GOOS == "windows" {
+		g.Disable = at("disable") // there is no folder like /run that only the system can make
+	}
 	g.Protected = func(ctx context.Context) (prevention.Protected, error) { return r.safe.Executables(ctx) }
 	r.guardConfig, r.switched = g, newGuardSwitch()
 	r.guard, err = prevention.New(g)

@@ -75,9 +75,6 @@ func (g *Guard) judged(ctx context.Context, r Rule) (Rule, error) {
 			return Rule{}, verdict.Refuse(reason, "a program with the digest %s is never denied: %s", r.digest(), why)
 		}
 	}
-	if r.Path == "" {
-		return r, nil
-	}
 	return g.machine.settle(ctx, protected, r)
 }
 

@@ -128,6 +128,9 @@ func (m *machine) probe(context.Context) (string, error) {
 // settle refuses paths of protected files, of links and of folders. Folders on the way that are links are replaced by what they lead to,
 // once and for all: the kernel names files by their real folders, and a link that is turned around must not turn the rule.
 func (m *machine) settle(_ context.Context, protected Protected, r Rule) (Rule, error) {
+	if r.Path == "" {
+		return r, nil
+	}
 	if folder, err := filepath.EvalSymlinks(path.Dir(r.Path)); err == nil {
 		r.Path = path.Join(folder, path.Base(r.Path))
 	}
