@@ -1,6 +1,7 @@
 package main
 
 import (
+	"slices"
 	"strings"
 	"time"
 
@@ -65,7 +66,8 @@ func (a *app) activeCommand() *cobra.Command {
 					views = append(views, viewLease(l, time.Now()))
 				}
 			}
-			if len(views) > 0 && alone(d) {
+			atKSC := func(v leaseView) bool { return v.Executor != bridge.ExecutorLocal }
+			if slices.ContainsFunc(views, atKSC) && alone(d) {
 				a.say(unwatched)
 			}
 			return printResult(a, views, []string{"HOST", "BY", "SINCE", "UNTIL", "LEFT", "ORDER", "ISOLATED BY"}, func(v leaseView) []string {

@@ -211,7 +211,8 @@ func (a *app) sayAlone(d bridge.Desk, orders []bridge.Order, wait bool) {
 		return
 	}
 	isolated := func(o bridge.Order) bool {
-		return bridge.IsIsolation(o.Task) && o.For >= 0 && !o.State.CameToNothing() && o.State != bridge.StateHeld
+		// The local agent's isolations end by the system's own timer.
+		return bridge.IsIsolation(o.Task) && o.Executor != bridge.ExecutorLocal && o.For >= 0 && !o.State.CameToNothing() && o.State != bridge.StateHeld
 	}
 	if slices.ContainsFunc(orders, isolated) {
 		a.say(unwatched)
