@@ -1,22 +1,20 @@
 package localagent
 
 import (
-	"bufio"
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/edr-bridge/edr-bridge/localagent/files"
 )
 
 const (
-	// maxMounts bounds what is read of the list of mounts.
-	maxMounts = 16 << 20
 	// maxMembers bounds the processes of one control group and its subgroups.
 	maxMembers = 1 << 16
 )
@@ -30,39 +28,27 @@ type cgroupMount struct {
 
 // cgroupMounts finds the hierarchy of version 2 and the one systemd uses under version 1 (cgroups(7)); later mounts come first.
 func cgroupMounts() ([]cgroupMount, error) {
-	f, err := os.Open("/proc/self/mountinfo")
-	if err != nil {
+	all, err := files.Mounts()
+	// A line that makes no sense is a place that is not used.
+	if err != nil && !errors.Is(err, files.ErrMountsPartial) {
 		return nil, fmt.Errorf("mounts of control groups: %w", err)
 	}
-	defer func() { _ = f.Close() }()
-	found, err := parseCgroupMounts(io.LimitReader(f, maxMounts))
-	if err != nil {
-		return nil, fmt.Errorf("mounts of control groups: %w", err)
-	}
-	return found, nil
+	return chooseCgroups(all), nil
 }
 
-// parseCgroupMounts reads proc_pid_mountinfo(5): fields 4 and 5 are root and mount point, and behind a lone hyphen stand type,
-// source and options of the file system. Points with escaped characters are passed over.
-func parseCgroupMounts(r io.Reader) ([]cgroupMount, error) {
+// chooseCgroups passes over points with characters the kernel escapes.
+func chooseCgroups(all []files.Mount) []cgroupMount {
 	var found []cgroupMount
-	lines := bufio.NewScanner(r)
-	lines.Buffer(make([]byte, 0, 16<<10), 1<<20)
-	for lines.Scan() {
-		mount, system, ok := strings.Cut(lines.Text(), " - ")
-		fields, kind := strings.Fields(mount), strings.Fields(system)
-		if !ok || len(fields) < 5 || len(kind) < 3 || fields[3] != "/" || strings.Contains(fields[4], `\`) {
-			continue
-		}
+	for _, m := range slices.Backward(all) {
 		switch {
-		case kind[0] == "cgroup2":
-			found = append(found, cgroupMount{fields[4], true})
-		case kind[0] == "cgroup" && slices.Contains(strings.Split(kind[2], ","), "name=systemd"):
-			found = append(found, cgroupMount{fields[4], false})
+		case m.Root != "/" || strings.ContainsAny(m.Point, " \t\n\\"):
+		case m.Type == "cgroup2":
+			found = append(found, cgroupMount{m.Point, true})
+		case m.Type == "cgroup" && slices.Contains(strings.Split(m.SuperOptions, ","), "name=systemd"):
+			found = append(found, cgroupMount{m.Point, false})
 		}
 	}
-	slices.Reverse(found)
-	return found, lines.Err()
+	return found
 }
 
 // groupMembers lists the processes of a control group and of all groups below it.

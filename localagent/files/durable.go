@@ -55,11 +55,11 @@ type Locked struct {
 	f *os.File
 }
 
-// LockFile takes the exclusive lock of the file at path and makes it (0600) when it is missing. The lock goes with the process, however that
-// ends. It does not wait: the error wraps ErrLocked when somebody else has it. Lock files are not removed, because two could then
-// hold two files of one name.
+// LockFile takes the exclusive lock of the file at path and makes it (0600) when it is missing; a link there is not followed. The
+// lock goes with the process, however that ends. It does not wait: the error wraps ErrLocked when somebody else has it. Lock files
+// are not removed, because two could then hold two files of one name.
 func LockFile(path string) (*Locked, error) {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600) //nolint:gosec // paths of the agent's own state
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR|noFollow, 0o600) //nolint:gosec // paths of the agent's own state
 	if err != nil {
 		return nil, err
 	}

@@ -7,6 +7,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// noFollow keeps the last part of a path from being a link (open(2)).
+const noFollow = unix.O_NOFOLLOW
+
 // lock takes the exclusive lock of the open file (flock(2)), which goes with its last descriptor; held = somebody else has it.
 func lock(f *os.File) (held bool, err error) {
 	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)

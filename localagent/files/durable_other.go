@@ -2,10 +2,10 @@
 
 package files
 
-import (
-	"errors"
-	"os"
-)
+import "os"
 
-// lock has no implementation for this platform.
-func lock(*os.File) (held bool, err error) { return false, errors.ErrUnsupported }
+// noFollow has no meaning where nothing is locked.
+const noFollow = 0
+
+// lock answers an error that wraps errors.ErrUnsupported.
+func lock(*os.File) (held bool, err error) { return false, errSystem() }

@@ -7,6 +7,9 @@ import (
 	"golang.org/x/sys/windows"
 )
 
+// noFollow opens a link itself and not what it leads to (CreateFileW, learn.microsoft.com/windows/win32/api/fileapi).
+const noFollow = windows.FILE_FLAG_OPEN_REPARSE_POINT
+
 // lock takes the exclusive lock of one byte far behind the end (LockFileEx, learn.microsoft.com/windows/win32/api/fileapi),
 // held = somebody else has it.
 func lock(f *os.File) (held bool, err error) {

@@ -1,14 +1,12 @@
 package files
 
 import (
-	"bufio"
 	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path"
-	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -212,28 +210,16 @@ func (p *Pinned) fits(fd int) error {
 	}
 }
 
-// mountPoint finds a mount by its number (proc_pid_mountinfo(5): the first field is the number, the fifth the mount point).
+// mountPoint finds a mount by its number.
 func mountPoint(mount uint64) (string, error) {
-	f, err := os.Open("/proc/self/mountinfo")
-	if err != nil {
+	all, err := Mounts()
+	if err != nil && !errors.Is(err, ErrMountsPartial) {
 		return "", err
 	}
-	defer func() { _ = f.Close() }()
-	want := strconv.FormatUint(mount, 10)
-	lines := bufio.NewScanner(f)
-	for lines.Scan() {
-		fields := strings.Fields(lines.Text())
-		if len(fields) > 4 && fields[0] == want {
-			return unescapeMount(fields[4]), nil
+	for _, m := range all {
+		if uint64(m.ID) == mount { //nolint:gosec // the kernel's numbers are positive
+			return m.Point, nil
 		}
 	}
-	if err := lines.Err(); err != nil {
-		return "", fmt.Errorf("mountinfo: %w", err)
-	}
-	return "", fmt.Errorf("mount %s is not in /proc/self/mountinfo: %w", want, fs.ErrNotExist)
-}
-
-// unescapeMount takes back what the kernel writes as three octal digits: space, tab, newline and backslash.
-func unescapeMount(s string) string {
-	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(s)
+	return "", errors.Join(fmt.Errorf("mount %d is not in /proc/self/mountinfo: %w", mount, fs.ErrNotExist), err)
 }

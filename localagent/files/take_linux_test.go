@@ -203,11 +203,8 @@ func TestStageOnAnotherFilesystemGoesWhenNobodyUsesIt(t *testing.T) {
 	}
 }
 
-func TestMountPointsAreUnescaped(t *testing.T) {
+func TestAMountThatIsNoneHasNoPoint(t *testing.T) {
 	t.Parallel()
-	if got := unescapeMount(`/a\040b\011c\012d\134e\134040`); got != "/a b\tc\nd\\e\\040" {
-		t.Errorf("got %q", got)
-	}
 	if point, err := mountPoint(1 << 60); err == nil {
 		t.Errorf("a mount that is none: %s", point)
 	}

@@ -13,6 +13,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/edr-bridge/edr-bridge/localagent/files"
 )
 
 const (
@@ -145,26 +147,14 @@ func (w *Firewall) saveRecord(r *record) error {
 		if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("remove the record of the isolation: %w", err)
 		}
-		return syncFolder(w.cfg.State)
+		return files.SyncDir(w.cfg.State)
 	}
 	b, err := encodeRecord(r)
 	if err != nil {
 		return err
 	}
-	if err := writeSynced(name+".tmp", b); err != nil {
+	if err := files.WriteDurable(name, b, 0o600); err != nil {
 		return fmt.Errorf("write the record of the isolation: %w", err)
 	}
-	if err := os.Rename(name+".tmp", name); err != nil {
-		return fmt.Errorf("write the record of the isolation: %w", err)
-	}
-	return syncFolder(w.cfg.State)
-}
-
-func writeSynced(name string, b []byte) error {
-	f, err := os.OpenFile(name, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600) //nolint:gosec // in the folder of the settings
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(b)
-	return errors.Join(err, f.Sync(), f.Close())
+	return nil
 }

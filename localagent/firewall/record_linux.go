@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/edr-bridge/edr-bridge/localagent/files"
 )
 
 const (
@@ -33,37 +35,25 @@ func trusted(f *os.File) error {
 	return nil
 }
 
-func syncFolder(name string) error {
-	d, err := os.Open(name) //nolint:gosec // the folder of the settings
-	if err != nil {
-		return fmt.Errorf("sync the state folder: %w", err)
-	}
-	return errors.Join(d.Sync(), d.Close())
-}
-
 // lock keeps other processes with the same state folder from changing the isolation, such as `send` beside a running agent.
 func (w *Firewall) lock(ctx context.Context) (func(), error) {
 	if w.cfg.State == "" {
 		return func() {}, nil
 	}
 	name := filepath.Join(w.cfg.State, lockName)
-	f, err := os.OpenFile(name, os.O_CREATE|os.O_RDWR|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600) //nolint:gosec // the folder of the settings
-	if err != nil {
-		return nil, fmt.Errorf("lock the isolation: %w", err)
-	}
 	poll := time.NewTicker(lockPoll)
 	defer poll.Stop()
 	for {
-		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		held, err := files.LockFile(name)
 		if err == nil {
-			return func() { _ = f.Close() }, nil
+			return held.Release, nil
 		}
-		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
-			return nil, errors.Join(fmt.Errorf("lock the isolation: %w", err), f.Close())
+		if !errors.Is(err, files.ErrLocked) {
+			return nil, fmt.Errorf("lock the isolation: %w", err)
 		}
 		select {
 		case <-ctx.Done():
-			return nil, errors.Join(fmt.Errorf("another process changes the isolation: %w", context.Cause(ctx)), f.Close())
+			return nil, fmt.Errorf("another process changes the isolation: %w", context.Cause(ctx))
 		case <-poll.C:
 		}
 	}

@@ -1,56 +1,25 @@
 package ioc
 
 import (
-	"bufio"
 	"bytes"
 	"errors"
 	"io"
 	"strings"
+
+	"github.com/edr-bridge/edr-bridge/localagent/files"
 )
 
-// mount is a line of mountinfo (proc_pid_mountinfo(5)).
-type mount struct {
-	device, root, point, options, kind, source string
-}
-
-// mounts lists what is mounted where this program runs.
-func (h host) mounts() ([]mount, error) {
+// mounts lists what is mounted where this program runs; a list that cannot be read whole is an error.
+func (h host) mounts() ([]files.Mount, error) {
 	b, err := h.read("/proc/self/mountinfo", maxMounts)
 	if err != nil {
 		return nil, err
 	}
-	return parseMounts(b)
-}
-
-// parseMounts reads mountinfo; a mount hides what was mounted at the same place before.
-func parseMounts(text []byte) ([]mount, error) {
-	var list []mount
-	at := map[string]int{}
-	lines := bufio.NewScanner(bytes.NewReader(text))
-	lines.Buffer(nil, 1<<20)
-	for lines.Scan() {
-		before, after, ok := strings.Cut(lines.Text(), " - ")
-		f, g := strings.Fields(before), strings.Fields(after)
-		if !ok || len(f) < 6 || len(g) < 2 {
-			return nil, errors.New("mountinfo is not as proc_pid_mountinfo(5) says")
-		}
-		m := mount{device: f[2], root: unescape(f[3]), point: unescape(f[4]), options: f[5], kind: g[0], source: unescape(g[1])}
-		if i, hidden := at[m.point]; hidden {
-			list[i] = m
-			continue
-		}
-		at[m.point] = len(list)
-		list = append(list, m)
+	all, err := files.ParseMounts(bytes.NewReader(b))
+	if err != nil {
+		return nil, err
 	}
-	return list, lines.Err()
-}
-
-// unescape turns the octal escapes of mountinfo into the characters they stand for.
-func unescape(s string) string {
-	if !strings.Contains(s, `\`) {
-		return s
-	}
-	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(s)
+	return files.TopMounts(all), nil
 }
 
 // readSmall reads a file of the system, up to limit bytes; more is an error.

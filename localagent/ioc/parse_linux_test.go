@@ -2,7 +2,10 @@ package ioc
 
 import (
 	"net/netip"
+	"strings"
 	"testing"
+
+	"github.com/edr-bridge/edr-bridge/localagent/files"
 )
 
 func FuzzTablesOfTheSystem(f *testing.F) {
@@ -14,10 +17,11 @@ func FuzzTablesOfTheSystem(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		if mounts, err := parseMounts([]byte(s)); err == nil {
+		if all, err := files.ParseMounts(strings.NewReader(s)); err == nil {
+			mounts := files.TopMounts(all)
 			for _, m := range mounts {
-				if got := mountOf(mounts, m.point); got.point != m.point && m.point != "" {
-					t.Errorf("%q lies on %q", m.point, got.point)
+				if got := mountOf(mounts, m.Point); got.Point != m.Point {
+					t.Errorf("%q lies on %q", m.Point, got.Point)
 				}
 			}
 			chooseRoots(Config{Scope: ScopeAll}, mounts)

@@ -32,7 +32,7 @@ func rootsOf(cfg Config) (places, error) {
 	return chooseRoots(cfg, mounts), nil
 }
 
-func chooseRoots(cfg Config, mounts []mount) places {
+func chooseRoots(cfg Config, mounts []files.Mount) places {
 	var roots []string
 	var left []leftOut
 	covered := map[string]bool{}
@@ -42,7 +42,7 @@ func chooseRoots(cfg Config, mounts []mount) places {
 		// Everything mounted somewhere is a root, or is seen through one: a second mount of the same filesystem would be
 		// walked again.
 		for _, m := range mounts {
-			covered[m.point] = true
+			covered[m.Point] = true
 		}
 	case ScopeSystem:
 		roots = []string{"/"}
@@ -55,60 +55,60 @@ func chooseRoots(cfg Config, mounts []mount) places {
 	}
 	for _, m := range mounts {
 		// Never entered from another filesystem, but even to look at its root may hang.
-		if storageOf(m.kind) == remote {
-			covered[m.point] = true
+		if storageOf(m.Type) == remote {
+			covered[m.Point] = true
 		}
 	}
 	return places{outermost(roots, mounts), left, covered}
 }
 
 // allRoots picks one mount of every filesystem with files.
-func allRoots(cfg Config, mounts []mount) (roots []string, left []leftOut) {
-	best := map[string]mount{}
+func allRoots(cfg Config, mounts []files.Mount) (roots []string, left []leftOut) {
+	best := map[string]files.Mount{}
 	for _, m := range mounts {
-		if cfg.excluded(m.point) {
-			left = append(left, leftOut{m.point, whyExcluded})
+		if cfg.excluded(m.Point) {
+			left = append(left, leftOut{m.Point, whyExcluded})
 			continue
 		}
-		switch storageOf(m.kind) {
+		switch storageOf(m.Type) {
 		case made:
 			continue
 		case remote:
 			if !cfg.Network {
-				left = append(left, leftOut{m.point, whyNetwork})
+				left = append(left, leftOut{m.Point, whyNetwork})
 				continue
 			}
 		case merged:
-			if m.point != "/" {
-				left = append(left, leftOut{m.point, whyMerged})
+			if m.Point != "/" {
+				left = append(left, leftOut{m.Point, whyMerged})
 				continue
 			}
 		case local:
 		}
 		// Of a filesystem that is mounted several times, the place that shows most of it.
-		b, known := best[m.device]
-		if !known || cmp.Or(cmp.Compare(len(m.root), len(b.root)), cmp.Compare(len(m.point), len(b.point))) < 0 {
-			best[m.device] = m
+		b, known := best[m.Device]
+		if !known || cmp.Or(cmp.Compare(len(m.Root), len(b.Root)), cmp.Compare(len(m.Point), len(b.Point))) < 0 {
+			best[m.Device] = m
 		}
 	}
 	for _, m := range mounts {
-		if best[m.device] == m {
-			roots = append(roots, m.point)
+		if best[m.Device] == m {
+			roots = append(roots, m.Point)
 		}
 	}
 	return roots, left
 }
 
 // namedRoots takes the roots that lie on filesystems with files.
-func namedRoots(cfg Config, mounts []mount, named []string) (roots []string, left []leftOut) {
+func namedRoots(cfg Config, mounts []files.Mount, named []string) (roots []string, left []leftOut) {
 	for _, r := range named {
 		m := mountOf(mounts, r)
 		switch {
 		case cfg.excluded(r):
 			left = append(left, leftOut{r, whyExcluded})
-		case storageOf(m.kind) == made:
+		case storageOf(m.Type) == made:
 			left = append(left, leftOut{r, whyRootOther})
-		case storageOf(m.kind) == remote && !cfg.Network:
+		case storageOf(m.Type) == remote && !cfg.Network:
 			left = append(left, leftOut{r, whyNetwork})
 		default:
 			roots = append(roots, r)
@@ -118,10 +118,10 @@ func namedRoots(cfg Config, mounts []mount, named []string) (roots []string, lef
 }
 
 // mountOf returns the mount a path lies on.
-func mountOf(mounts []mount, name string) mount {
-	var m mount
+func mountOf(mounts []files.Mount, name string) files.Mount {
+	var m files.Mount
 	for _, c := range mounts {
-		if (c.point == "/" || c.point == name || strings.HasPrefix(name, c.point+"/")) && len(c.point) >= len(m.point) {
+		if (c.Point == "/" || c.Point == name || strings.HasPrefix(name, c.Point+"/")) && len(c.Point) >= len(m.Point) {
 			m = c
 		}
 	}
@@ -129,7 +129,7 @@ func mountOf(mounts []mount, name string) mount {
 }
 
 // outermost leaves out roots that the walk of another root reaches: those below it on the same mount.
-func outermost(roots []string, mounts []mount) []string {
+func outermost(roots []string, mounts []files.Mount) []string {
 	roots = slices.Clone(roots)
 	slices.SortFunc(roots, func(a, b string) int { return cmp.Or(cmp.Compare(len(a), len(b)), cmp.Compare(a, b)) })
 	var kept []string

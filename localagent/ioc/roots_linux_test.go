@@ -8,7 +8,8 @@ import (
 
 func TestRootsAreChosenFromTheMounts(t *testing.T) {
 	t.Parallel()
-	mounts, err := parseMounts([]byte(`1 0 8:1 / / rw shared:1 - ext4 /dev/sda1 rw
+	h := host{root: t.TempDir()}
+	write(t, h.path("/proc/self/mountinfo"), `1 0 8:1 / / rw shared:1 - ext4 /dev/sda1 rw
 2 1 0:5 / /proc rw - proc proc rw
 3 1 0:6 / /dev/shm rw - tmpfs tmpfs rw
 4 1 8:2 / /home rw - xfs /dev/sda2 rw
@@ -19,7 +20,8 @@ func TestRootsAreChosenFromTheMounts(t *testing.T) {
 9 1 8:3 / /mnt/gone rw - ext4 /dev/sda3 rw
 10 9 0:5 / /mnt/gone rw - proc proc rw
 11 1 8:4 / /vault rw - ext4 /dev/sda4 rw
-`))
+`)
+	mounts, err := h.mounts()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -48,7 +50,8 @@ func TestRootsAreChosenFromTheMounts(t *testing.T) {
 	if got := chooseRoots(Config{Scope: ScopeAll}, mounts).covered; !got["/srv/u"] || !got["/proc"] || got["/etc"] {
 		t.Errorf("covered %v", got)
 	}
-	if _, err := parseMounts([]byte("nonsense\n")); err == nil {
+	write(t, h.path("/proc/self/mountinfo"), "1 0 8:1 / / rw - ext4 /dev/sda1 rw\nnonsense\n")
+	if _, err := h.mounts(); err == nil {
 		t.Error("nonsense was read")
 	}
 	critical := chooseRoots(Config{Scope: ScopeCritical}, mounts)

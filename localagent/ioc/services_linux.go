@@ -98,7 +98,7 @@ func (h host) userFolders() ([]string, error) {
 	for _, a := range accounts {
 		// Whoever has no home of their own has / or a folder of the system.
 		folder := path.Join(path.Clean(a.home), ".config/systemd/user")
-		if path.IsAbs(a.home) && storageOf(mountOf(mounts, folder).kind) != remote && !slices.Contains(folders, folder) {
+		if path.IsAbs(a.home) && storageOf(mountOf(mounts, folder).Type) != remote && !slices.Contains(folders, folder) {
 			folders = append(folders, folder)
 		}
 	}

@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/edr-bridge/edr-bridge/localagent/files"
 )
 
 // collectVolumes lists what is mounted where this program runs.
@@ -19,11 +21,11 @@ func collectVolumes(ctx context.Context, h host, o *object, emit func(*object)) 
 		if cause := context.Cause(ctx); cause != nil {
 			return cause
 		}
-		where := storageOf(m.kind)
-		o.text(volumeName, m.point)
-		o.text(volumeDevice, m.source)
-		o.text(volumeFilesystem, m.kind)
-		o.text(volumeFlags, strings.Split(m.options, ",")...)
+		where := storageOf(m.Type)
+		o.text(volumeName, m.Point)
+		o.text(volumeDevice, m.Source)
+		o.text(volumeFilesystem, m.Type)
+		o.text(volumeFlags, strings.Split(m.Options, ",")...)
 		o.truth(volumeMounted, true)
 		switch where {
 		case remote:
@@ -34,7 +36,7 @@ func collectVolumes(ctx context.Context, h host, o *object, emit func(*object)) 
 		case local, merged:
 			o.text(volumeType, h.driveType(m))
 			var st unix.Statfs_t
-			if err := unix.Statfs(h.path(m.point), &st); err == nil {
+			if err := unix.Statfs(h.path(m.Point), &st); err == nil {
 				o.number(volumeUnit, st.Frsize)
 				o.number(volumeUnits, int64(st.Blocks)) //nolint:gosec // no disk has 2^63 blocks
 				o.number(volumeFree, int64(st.Bavail))  //nolint:gosec // see above
@@ -47,14 +49,14 @@ func collectVolumes(ctx context.Context, h host, o *object, emit func(*object)) 
 
 // driveType uses the words of GetDriveType (learn.microsoft.com/windows/win32/api/fileapi/nf-fileapi-getdrivetypew), which
 // indicators use.
-func (h host) driveType(m mount) string {
-	switch m.kind {
+func (h host) driveType(m files.Mount) string {
+	switch m.Type {
 	case "tmpfs", "ramfs":
 		return "DRIVE_RAMDISK"
 	case "iso9660", "udf":
 		return "DRIVE_CDROM"
 	}
-	disk, err := filepath.EvalSymlinks(h.path("/sys/dev/block/" + m.device))
+	disk, err := filepath.EvalSymlinks(h.path("/sys/dev/block/" + m.Device))
 	if err != nil {
 		return "DRIVE_FIXED"
 	}

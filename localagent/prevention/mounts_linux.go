@@ -1,12 +1,8 @@
 package prevention
 
 import (
-	"bufio"
-	"bytes"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -14,12 +10,11 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/edr-bridge/edr-bridge/localagent/files"
 	"github.com/edr-bridge/edr-bridge/localagent/verdict"
 )
 
 const (
-	// maxMountInfo bounds what is read of the list of mounts.
-	maxMountInfo = 16 << 20
 	// maxListed bounds the lists of a status, maxShownPoint each name in them.
 	maxListed     = 64
 	maxShownPoint = 256
@@ -35,8 +30,9 @@ type mountMarks struct {
 // scan watches every file system of this mount namespace that can be watched, and reports how many are. Marks that are there
 // already are set again: a device number may belong to another file system by now.
 func (m *mountMarks) scan(g *group, choose func(Mount) bool) (int, error) {
-	all, err := readMounts()
-	if err != nil {
+	all, err := files.Mounts()
+	// A mount whose line makes no sense is not watched.
+	if err != nil && !errors.Is(err, files.ErrMountsPartial) {
 		return 0, err
 	}
 	done, failed := make(map[string]bool), make(map[string]string)
@@ -160,54 +156,4 @@ func shownPoint(p string) string {
 		p = p[:maxShownPoint] + "…"
 	}
 	return verdict.Shown(p)
-}
-
-func readMounts() ([]Mount, error) {
-	f, err := os.Open("/proc/self/mountinfo")
-	if err != nil {
-		return nil, fmt.Errorf("mounts: %w", err)
-	}
-	defer func() { _ = f.Close() }()
-	return parseMounts(io.LimitReader(f, maxMountInfo))
-}
-
-// parseMounts reads proc_pid_mountinfo(5). Lines it does not understand are left out: what they mean is not watched.
-func parseMounts(r io.Reader) ([]Mount, error) {
-	var all []Mount
-	lines := bufio.NewScanner(r)
-	lines.Buffer(make([]byte, 0, 16<<10), 1<<20)
-	for lines.Scan() {
-		before, after, ok := bytes.Cut(lines.Bytes(), []byte(" - "))
-		head, tail := bytes.Fields(before), bytes.Fields(after)
-		if !ok || len(head) < 6 || len(tail) < 2 {
-			continue
-		}
-		id, err := strconv.Atoi(string(head[0]))
-		if err != nil {
-			continue
-		}
-		all = append(all, Mount{
-			ID: id, Device: string(head[2]), Point: unescape(string(head[4])), Type: string(tail[0]), Source: unescape(string(tail[1])),
-		})
-	}
-	return all, lines.Err()
-}
-
-// unescape undoes the octal escapes of blanks, line feeds and backslashes.
-func unescape(s string) string {
-	if !strings.Contains(s, `\`) {
-		return s
-	}
-	var b strings.Builder
-	for i := 0; i < len(s); i++ {
-		if s[i] == '\\' && i+3 < len(s) {
-			if n, err := strconv.ParseUint(s[i+1:i+4], 8, 8); err == nil {
-				b.WriteByte(byte(n))
-				i += 3
-				continue
-			}
-		}
-		b.WriteByte(s[i])
-	}
-	return b.String()
 }

@@ -87,14 +87,8 @@ type Config struct {
 	Now func() time.Time
 }
 
-// Mount is one mounted file system (proc_pid_mountinfo(5)).
-type Mount struct {
-	// ID is the number of the mount, Device major:minor of its file system.
-	ID     int
-	Device string
-	// Point is where it is mounted, Type and Source are what the kernel calls it.
-	Point, Type, Source string
-}
+// Mount is one mounted file system.
+type Mount = files.Mount
 
 // Guard keeps files from being executed by rules that outlive it. It is safe for many goroutines.
 type Guard struct {

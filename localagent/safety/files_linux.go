@@ -224,12 +224,13 @@ func namesOf(file *os.File, path string) (names []string, mounted bool, err erro
 	if err != nil {
 		return nil, false, err
 	}
-	mounts, err := readMounts()
+	// A mount that is overlooked could hide a protected file: a list that cannot be read whole is an error.
+	mounts, err := files.Mounts()
 	if err != nil {
 		return nil, false, err
 	}
 	for _, m := range mounts {
-		if m.id == id && m.point == real {
+		if m.ID == id && m.Point == real {
 			mounted = true
 		}
 	}

@@ -348,16 +348,16 @@ func TestNewFilesReportsEveryProblem(t *testing.T) {
 	}
 }
 
-func FuzzParseMounts(f *testing.F) {
+func FuzzAliases(f *testing.F) {
 	f.Add(`36 35 98:0 /mnt1 /mnt\0402 rw,noatime master:1 - ext3 /dev/root rw`)
 	f.Add("1 2 3 4 5\n")
 	f.Fuzz(func(t *testing.T, text string) {
-		all, err := parseMounts(strings.NewReader(text))
+		all, err := files.ParseMounts(strings.NewReader(text))
 		if err != nil {
 			return
 		}
 		for _, m := range all {
-			for _, name := range aliases(all, m.id, m.point) {
+			for _, name := range aliases(all, m.ID, m.Point) {
 				if name == "" {
 					t.Errorf("mount %+v gives an empty name", m)
 				}

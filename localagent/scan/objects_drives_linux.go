@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/edr-bridge/edr-bridge/bridge"
+	"github.com/edr-bridge/edr-bridge/localagent/files"
 	"github.com/edr-bridge/edr-bridge/localagent/verdict"
 )
 
@@ -32,7 +33,7 @@ func (f *finder) objectsOfDrives(ctx context.Context, kind bridge.ScanType) erro
 	drives := f.drives(mounts, kind)
 	for _, m := range drives {
 		if err := f.drive(ctx, m); err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", verdict.Shown(m.at), err))
+			errs = append(errs, fmt.Errorf("%s: %w", verdict.Shown(m.Point), err))
 		}
 		if cause := context.Cause(ctx); cause != nil {
 			return cause
@@ -46,17 +47,15 @@ func (f *finder) objectsOfDrives(ctx context.Context, kind bridge.ScanType) erro
 
 // drives picks the mounts of one kind. Of a filesystem that is mounted whole, the folders mounted once more elsewhere are left
 // out.
-func (f *finder) drives(mounts []mount, kind bridge.ScanType) []mount {
-	type device struct{ major, minor uint32 }
-	whole := map[device]bool{}
-	var out []mount
+func (f *finder) drives(mounts []files.Mount, kind bridge.ScanType) []files.Mount {
+	whole := map[string]bool{}
+	var out []files.Mount
 	for _, full := range []bool{true, false} {
 		for _, m := range mounts {
-			d := device{m.major, m.minor}
-			if (m.root == "/") != full || whole[d] || f.kindOf(m) != kind {
+			if (m.Root == "/") != full || whole[m.Device] || f.kindOf(m) != kind {
 				continue
 			}
-			whole[d] = whole[d] || full
+			whole[m.Device] = whole[m.Device] || full
 			out = append(out, m)
 		}
 	}
@@ -64,11 +63,11 @@ func (f *finder) drives(mounts []mount, kind bridge.ScanType) []mount {
 }
 
 // kindOf returns the scope a mount belongs to, 0 when it is in none: made by the kernel, or in memory.
-func (f *finder) kindOf(m mount) bridge.ScanType {
+func (f *finder) kindOf(m files.Mount) bridge.ScanType {
 	switch {
-	case m.isNetwork():
+	case isNetwork(m):
 		return bridge.ScanAllNetworkDrives
-	case !m.isDisk():
+	case !onDisk(m):
 		return 0
 	case f.removable(f.blockDevice(m), 0):
 		return bridge.ScanAllRemovableDrives
@@ -78,15 +77,15 @@ func (f *finder) kindOf(m mount) bridge.ScanType {
 }
 
 // drive offers the files of one mounted filesystem, if it answers.
-func (f *finder) drive(ctx context.Context, m mount) error {
-	used, err := filesOn(ctx, m.at)
+func (f *finder) drive(ctx context.Context, m files.Mount) error {
+	used, err := filesOn(ctx, m.Point)
 	if err != nil {
 		return err
 	}
 	f.r.mu.Lock()
 	f.r.expected += used
 	f.r.mu.Unlock()
-	return f.folder(ctx, m.at, true)
+	return f.folder(ctx, m.Point, true)
 }
 
 // filesOn returns how many files a filesystem has about, 0 when it does not count them. It gives up after statfsPatience and
@@ -115,12 +114,12 @@ func filesOn(ctx context.Context, path string) (int64, error) {
 }
 
 // blockDevice returns the folder of sysfs that describes the device of a mount, or "".
-func (f *finder) blockDevice(m mount) string {
+func (f *finder) blockDevice(m files.Mount) string {
 	sys := f.r.s.cfg.Roots.Sys
-	link := filepath.Join(sys, "dev/block", fmt.Sprintf("%d:%d", m.major, m.minor))
-	if m.major == 0 {
+	link := filepath.Join(sys, "dev/block", m.Device)
+	if strings.HasPrefix(m.Device, "0:") {
 		// Filesystems over several devices have a number of their own: the source names one of them.
-		name, ok := strings.CutPrefix(m.source, "/dev/")
+		name, ok := strings.CutPrefix(m.Source, "/dev/")
 		if !ok || strings.Contains(name, "..") {
 			return ""
 		}

@@ -229,6 +229,7 @@ func TestDriveScopesTellFixedRemovableAndNetworkDrivesApart(t *testing.T) {
 	m.link("../../devices/virtual/dm-0", "sys/dev/block/253:0")
 	m.link("../../devices/pci/ata1/sda/sda1", "sys/class/block/sda1")
 	m.file("mountinfo", strings.Join([]string{
+		"19 1 8:9 / " + m.at("m/nfs") + " rw - ext4 /dev/sda1 rw",
 		"20 1 8:1 / " + m.at("m/fixed") + " rw - ext4 /dev/sda1 rw",
 		"21 1 8:1 /folder " + m.at("m/bound") + " rw - ext4 /dev/sda1 rw",
 		"22 1 8:17 / " + m.at("m/stick") + " rw shared:1 master:2 - vfat /dev/sdb1 rw",

@@ -34,7 +34,7 @@ func (f *finder) objectsOfBackups(ctx context.Context) error {
 		return err
 	}
 	for _, m := range mounts {
-		if !m.isSnapshot() {
+		if !isSnapshot(m) {
 			continue
 		}
 		found = true

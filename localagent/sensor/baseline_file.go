@@ -4,11 +4,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"time"
+
+	"github.com/edr-bridge/edr-bridge/localagent/files"
 )
 
 const (
@@ -37,17 +37,12 @@ func (f *frequencies) load() error {
 	if f.cfg.File == "" {
 		return nil
 	}
-	file, err := os.Open(f.cfg.File)
+	data, err := files.ReadOwn(f.cfg.File, maxBaselineFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
 		return fmt.Errorf("baseline: %w", err)
-	}
-	data, err := io.ReadAll(io.LimitReader(file, maxBaselineFile+1))
-	_ = file.Close()
-	if err != nil {
-		return fmt.Errorf("baseline: read %s: %w", f.cfg.File, err)
 	}
 	if err := f.restore(data); err != nil {
 		return fmt.Errorf("baseline: %s: %w", f.cfg.File, err)
@@ -57,9 +52,6 @@ func (f *frequencies) load() error {
 
 func (f *frequencies) restore(data []byte) error {
 	var form baselineForm
-	if len(data) > maxBaselineFile {
-		return fmt.Errorf("the file has more than %d bytes", maxBaselineFile)
-	}
 	if err := json.Unmarshal(data, &form); err != nil {
 		return fmt.Errorf("the file is damaged: %w", err)
 	}
@@ -88,7 +80,7 @@ func (f *frequencies) restore(data []byte) error {
 	return nil
 }
 
-// save writes the counts when they have changed: a file beside, synced, then renamed, so that there is always a whole one.
+// save writes the counts when they have changed; there is always a whole file.
 func (f *frequencies) save() error {
 	if f.cfg.File == "" {
 		return nil
@@ -97,7 +89,7 @@ func (f *frequencies) save() error {
 	if err != nil || !changed {
 		return err
 	}
-	if err := replaceFile(f.cfg.File, data); err != nil {
+	if err := files.WriteDurable(f.cfg.File, data, 0o600); err != nil {
 		f.mu.Lock()
 		f.dirty = true
 		f.mu.Unlock()
@@ -122,28 +114,6 @@ func (f *frequencies) text() ([]byte, bool, error) {
 	}
 	f.dirty = false
 	return data, true, nil
-}
-
-// replaceFile puts data in the place of a file with mode 0600.
-func replaceFile(name string, data []byte) error {
-	tmp, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+"-*")
-	if err != nil {
-		return err
-	}
-	_, err = tmp.Write(data)
-	if err == nil {
-		err = tmp.Sync()
-	}
-	if closeErr := tmp.Close(); err == nil {
-		err = closeErr
-	}
-	if err == nil {
-		err = os.Rename(tmp.Name(), name)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(tmp.Name()))
-	}
-	return syncDir(filepath.Dir(name))
 }
 
 // setAside renames a file that cannot be read, so that counting can begin again.

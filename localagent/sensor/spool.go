@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/edr-bridge/edr-bridge/localagent/files"
 )
 
 const (
@@ -27,12 +29,12 @@ var errSpoolFull = errors.New("the spool is full")
 // spool keeps alerts on disk from the moment they are made until they are settled. An alert that was written outlives this process; it
 // outlives the machine once sync was called. It is not safe for several goroutines.
 type spool struct {
-	dir    string
-	limit  int64
-	unlock func()
-	files  []*segment // oldest first; the last is written to
-	size   int64
-	buf    []byte
+	dir   string
+	limit int64
+	lock  *files.Locked
+	files []*segment // oldest first; the last is written to
+	size  int64
+	buf   []byte
 	// damaged is how many bytes could not be read when the spool was opened.
 	damaged int64
 }
@@ -58,11 +60,14 @@ func openSpool(dir string, limit int64) (*spool, []spooled, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, nil, fmt.Errorf("spool: %w", err)
 	}
-	unlock, err := lockFile(filepath.Join(dir, lockName))
+	lock, err := files.LockFile(filepath.Join(dir, lockName))
+	if errors.Is(err, files.ErrLocked) {
+		err = fmt.Errorf("another program uses it, give each its own folder: %w", err)
+	}
 	if err != nil {
 		return nil, nil, fmt.Errorf("spool %s: %w", dir, err)
 	}
-	s := &spool{dir: dir, limit: limit, unlock: unlock}
+	s := &spool{dir: dir, limit: limit, lock: lock}
 	list, err := s.recover()
 	if err != nil {
 		return nil, nil, fmt.Errorf("spool: %w", errors.Join(err, s.close()))
@@ -253,7 +258,7 @@ func (s *spool) sync() error {
 	for _, g := range s.files {
 		errs = append(errs, g.file.Sync())
 	}
-	return errors.Join(append(errs, syncDir(s.dir))...)
+	return errors.Join(append(errs, files.SyncDir(s.dir))...)
 }
 
 func (s *spool) close() error {
@@ -262,9 +267,9 @@ func (s *spool) close() error {
 		errs = append(errs, g.file.Close())
 	}
 	s.files = nil
-	if s.unlock != nil {
-		s.unlock()
-		s.unlock = nil
+	if s.lock != nil {
+		s.lock.Release()
+		s.lock = nil
 	}
 	return errors.Join(errs...)
 }
