@@ -345,11 +345,16 @@ func TestDryRunOfEachTaskHasNoEffect(t *testing.T) {
 	before, _ := exec.Command("nft", "list", "ruleset").Output()
 	_, sum := digestsOf(t, file)
 	for _, task := range []bridge.Task{
-		bridge.GetFile{Path: file}, bridge.QuarantineFile{Path: file}, bridge.DeleteFile{Path: file},
-		bridge.IOCScan{IOC: indicator(t, sum), QuarantineObject: true}, bridge.StartProcess{ExecutablePath: shell(t), Arguments: "-c 'rm " + file + "'"},
-		bridge.IsolateHost{Action: bridge.IsolationOn}, bridge.PreventExecution{Path: file},
+		bridge.GetFile{Path: file},
+		bridge.QuarantineFile{Path: file},
+		bridge.DeleteFile{Path: file},
+		bridge.IOCScan{IOC: indicator(t, sum), QuarantineObject: true},
+		bridge.StartProcess{ExecutablePath: shell(t), Arguments: "-c 'rm " + file + "'"},
+		bridge.IsolateHost{Action: bridge.IsolationOn},
+		bridge.PreventExecution{Path: file},
 		bridge.OnDemandScan{Objects: []bridge.ScanObject{{Enabled: true, Type: bridge.ScanFolder, Path: dir}}},
-		bridge.BlockAddress{Address: "203.0.113.7"}, bridge.TerminateProcess{Path: file},
+		bridge.BlockAddress{Address: "203.0.113.7"},
+		bridge.TerminateProcess{Path: file},
 	} {
 		r, err := a.Execute(t.Context(), order(task))
 		if err != nil || r.State != bridge.StateShadow || !strings.HasPrefix(r.Detail, "dry run: ") {
