@@ -31,7 +31,7 @@ func (j *Jobs) carryOut(ctx context.Context, live *job, lock *files.Locked, work
 		result any
 		err    error
 	)
-	if live.record.Kind == bridge.KindStartProcess {
+	if goesOn(live.record.Kind) {
 		// A program works by itself; only who waits for it is here.
 		detail, result, err = j.run(ctx, live, work)
 	} else {

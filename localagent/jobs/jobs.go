@@ -132,6 +132,9 @@ func (j *Jobs) Begin(ctx context.Context, id string, kind bridge.Kind, work Work
 	}
 	r, err = j.read(id)
 	switch {
+	case err == nil && r.State == bridge.StateRunning && goesOn(kind):
+		j.begin(ctx, r, lock, work)
+		return r, false, nil
 	case err == nil:
 		defer lock.Release()
 		return j.interrupted(r), false, nil
@@ -200,7 +203,7 @@ func (j *Jobs) resume(ctx context.Context, id string, work func(Record) Work) er
 
 // interrupted ends a record that says running although nobody runs it: the process that did was stopped.
 func (j *Jobs) interrupted(r Record) Record {
-	if r.State != bridge.StateRunning {
+	if r.State != bridge.StateRunning || goesOn(r.Kind) {
 		return r
 	}
 	r.State, r.Ended = bridge.StateFailed, j.cfg.Now().UTC()
@@ -210,6 +213,9 @@ func (j *Jobs) interrupted(r Record) Record {
 	}
 	return r
 }
+
+// goesOn reports whether jobs of the kind go on by themselves when nobody waits for them: their end is found by who waits next.
+func goesOn(k bridge.Kind) bool { return k == bridge.KindStartProcess }
 
 func (b *job) now() Record {
 	b.mu.Lock()

@@ -184,12 +184,35 @@ func TestWhatGoesOnByItselfStaysRunning(t *testing.T) {
 	if err := j.Close(); err != nil {
 		t.Fatal(err)
 	}
+	// Somebody who only looks does not end it.
+	looking := open(t, func(c *Config) { c.Dir = j.cfg.Dir })
+	if r, err := looking.Of("o1"); err != nil || r.State != bridge.StateRunning {
+		t.Errorf("looked at: %+v, %v, want running", r, err)
+	}
 	again := open(t, func(c *Config) { c.Dir = j.cfg.Dir })
 	if err := again.Resume(t.Context(), func(r Record) Work { return finds("the end of " + r.Detail) }); err != nil {
 		t.Fatal(err)
 	}
 	if r := wait(t, again, "o1"); r.State != bridge.StateDone || !strings.Contains(string(r.Result), "pid 7") {
 		t.Errorf("ended as %+v", r)
+	}
+}
+
+func TestTheSameOrderWaitsForWhatGoesOnByItself(t *testing.T) {
+	t.Parallel()
+	j := open(t)
+	if err := os.MkdirAll(j.cfg.Dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := j.write(Record{ID: "o1", Kind: bridge.KindStartProcess, State: bridge.StateRunning}); err != nil {
+		t.Fatal(err)
+	}
+	_, fresh, err := j.Begin(t.Context(), "o1", bridge.KindStartProcess, finds("its end"))
+	if err != nil || fresh {
+		t.Fatalf("begun again: fresh %v, %v", fresh, err)
+	}
+	if r := wait(t, j, "o1"); r.State != bridge.StateDone {
+		t.Errorf("ended as %+v, want done", r)
 	}
 }
 
