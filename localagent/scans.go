@@ -94,10 +94,14 @@ func (a *Agent) takeAway(ctx context.Context, o bridge.Order, path, sha256 strin
 		return verdict.Shown(path) + " is left alone: " + why
 	}
 	r, err := a.vault.QuarantineFile(ctx, o.ID, bridge.QuarantineFile{Path: path, SHA256: sha256})
-	if err != nil {
+	switch {
+	case err == nil:
+		return r.Detail
+	case verdict.Of(err).Class == bridge.Unknown:
+		return verdict.Shown(path) + " may have been taken away: " + err.Error()
+	default:
 		return verdict.Shown(path) + " is left alone: " + err.Error()
 	}
-	return r.Detail
 }
 
 // iocScan looks for indicators of compromise, and does what the task asks for when there are some.
