@@ -16,7 +16,7 @@ type KeeperConfig struct {
 	// Hold is the switch the guards look at.
 	Hold *HoldSwitch
 	// Followers tell how accepted orders go on, by the name of the executor; orders of others stand until their deadline. FollowEvery is
-	// how often they are asked; zero = 5 s.
+	// how often each is asked; zero = 5 s. One that hangs does not hold up the others; its context ends after 5 min, or FollowEvery.
 	Followers   map[string]Follower
 	FollowEvery time.Duration
 	// Tick is how often the keeper looks for what is due; zero = 1 s. Poll is how often it looks whether another process changed
@@ -41,9 +41,6 @@ type Keeper struct {
 	// By watch.
 	looked bool
 	seen   uint64 // the last Changed
-
-	// By chase.
-	followed int64 // place of the last order that was asked about
 
 	// By tend.
 	asked   map[string]time.Time // orders of leases, and when they were admitted

@@ -3,63 +3,64 @@ package bridge
 import (
 	"context"
 	"slices"
+	"sync"
 	"time"
 )
 
-// chase follows what executors accepted.
+const (
+	// followPage is how many orders are asked about in one turn: an accepted order that KSC never makes a task of is asked about until its
+	// deadline, and thousands of them must not keep KSC busy.
+	followPage = 200
+	// followTimeout is how long one turn of a follower may take, where FollowEvery is not longer: several servers of KSC that do not answer
+	// take 30 s each before the next one is asked.
+	followTimeout = 5 * time.Minute
+)
+
+// chase follows what executors accepted, each at its own pace: one that hangs does not keep the others from being asked.
 func (k *Keeper) chase(ctx context.Context) {
-	if len(k.cfg.Followers) == 0 {
-		return
+	var chases sync.WaitGroup
+	for name, follower := range k.cfg.Followers {
+		chases.Go(func() { k.chaseAt(ctx, name, follower) })
 	}
+	chases.Wait()
+}
+
+func (k *Keeper) chaseAt(ctx context.Context, name string, follower Follower) {
 	every := time.NewTicker(k.cfg.FollowEvery)
 	defer every.Stop()
+	var place int64 // of the last order that was looked at
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-every.C:
-			k.follow(ctx)
+			place = k.follow(ctx, name, follower, place)
 		}
 	}
 }
 
-// followPage is how many orders are asked about in one turn: an accepted order that KSC never makes a task of is asked about until its
-// deadline, and thousands of them must not keep KSC busy.
-const followPage = 200
-
-// follow asks what became of the next accepted orders, oldest first and from the beginning again after the last.
-func (k *Keeper) follow(ctx context.Context) {
-	if len(k.cfg.Followers) == 0 {
-		return
-	}
-	began := k.followed
-	for {
-		orders, next, err := k.cfg.Cabinet.Accepted(ctx, Page{After: k.followed, Limit: followPage})
+// follow asks an executor what became of its orders among the next accepted ones, oldest first and from the beginning again after the last.
+// It returns the place of the last it looked at.
+func (k *Keeper) follow(ctx context.Context, name string, follower Follower, place int64) int64 {
+	for range 2 { // to the end of the list, and once more from its beginning
+		orders, next, err := k.cfg.Cabinet.Accepted(ctx, Page{After: place, Limit: followPage})
 		if err != nil {
 			k.warn(ctx, "orders cannot be listed", err)
-			return
+			return place
 		}
-		k.followed = next.After
 		if len(orders) > 0 {
-			k.followThese(ctx, orders)
-			return
+			its := slices.DeleteFunc(slices.Clone(orders), func(o Order) bool { return o.Executor != name })
+			if len(its) > 0 {
+				k.followAt(ctx, follower, its)
+			}
+			return next.After
 		}
-		k.followed = 0
-		if began == 0 {
-			return
+		if place == 0 {
+			return 0
 		}
-		began = 0
+		place = 0
 	}
-}
-
-// followThese asks each executor about its orders. One that cannot be asked does not keep the others from being asked.
-func (k *Keeper) followThese(ctx context.Context, orders []Order) {
-	for name, follower := range k.cfg.Followers {
-		its := slices.DeleteFunc(slices.Clone(orders), func(o Order) bool { return o.Executor != name })
-		if len(its) > 0 {
-			k.followAt(ctx, follower, its)
-		}
-	}
+	return 0
 }
 
 func (k *Keeper) followAt(ctx context.Context, follower Follower, orders []Order) {
@@ -67,7 +68,7 @@ func (k *Keeper) followAt(ctx context.Context, follower Follower, orders []Order
 	for _, o := range orders {
 		byID[o.ID] = o
 	}
-	progress, err := follower.Follow(ctx, orders)
+	progress, err := k.ask(ctx, follower, orders)
 	if err != nil {
 		k.warn(ctx, "accepted orders cannot be followed", err)
 	}
@@ -83,6 +84,13 @@ func (k *Keeper) followAt(ctx context.Context, follower Follower, orders []Order
 			byID[o.ID] = o
 		}
 	}
+}
+
+// ask bounds what a follower takes; what it tells then is still written down.
+func (k *Keeper) ask(ctx context.Context, follower Follower, orders []Order) ([]Progress, error) {
+	ctx, stop := context.WithTimeout(ctx, max(k.cfg.FollowEvery, followTimeout))
+	defer stop()
+	return follower.Follow(ctx, orders)
 }
 
 // onward reports whether the progress leads an order on from its state.

@@ -63,6 +63,8 @@ type Config struct {
 	// Check judges each order before it begins, and each that follows from a scan: ReasonNone, or the reason and the text of the refusal. It
 	// is called by many goroutines at once; nil = the never-touch table of this machine alone decides.
 	Check func(o bridge.Order) (bridge.Reason, string)
+	// Held reports whether the hold is on: what would follow from a scan is then left undone. Nil = there is no hold here.
+	Held func() bool
 	// ProtectedPath is the user's never-touch list of paths, as Protected is that of processes. Nil = no list.
 	ProtectedPath func(path string) (bridge.Reason, string)
 	// Isolation says what an isolated machine still reaches: Needs, Allow, NTP, HostOnly and Tampered count.
@@ -221,6 +223,14 @@ func (a *Agent) judge(o bridge.Order) (bridge.Reason, string) {
 		return bridge.ReasonNone, ""
 	}
 	return a.cfg.Check(o)
+}
+
+// follows judges what follows from a scan: as an order, and under the hold, which came after the scan began.
+func (a *Agent) follows(o bridge.Order) (bridge.Reason, string) {
+	if a.cfg.Held != nil && a.cfg.Held() {
+		return bridge.ReasonHold, "the hold is on"
+	}
+	return a.judge(o)
 }
 
 // carryOut gives the order to the room of its task. Errors are *verdict.Error.

@@ -3,13 +3,18 @@ package localagent
 import (
 	"context"
 	"errors"
+	"fmt"
+	"os"
 	"path"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/edr-bridge/edr-bridge/localagent/files"
 	"github.com/edr-bridge/edr-bridge/localagent/safety"
@@ -122,9 +127,9 @@ func (s *imageSnapshot) covers(ctx context.Context, a *Agent, own *ownFacts, p *
 }
 
 // runs tells for each entry whether p runs one of its images: by identity, so that links and renamed files count,
-// or by path, so that a process counts whose file was replaced by an update. Paths are only believed inside the
-// agent's own mount namespace: elsewhere anybody can have a file of that name.
-func (s *imageSnapshot) runs(own *ownFacts, p *pinned) (map[int]bool, error) {
+// or by path, so that a process counts whose file was replaced by an update. Paths are only believed of images on a mount of
+// this machine: elsewhere anybody can have a file of that name.
+func (s *imageSnapshot) runs(p *pinned) (map[int]bool, error) {
 	var hits map[int]bool
 	add := func(i int) {
 		if hits == nil {
@@ -155,14 +160,64 @@ func (s *imageSnapshot) runs(own *ownFacts, p *pinned) (map[int]bool, error) {
 	if len(named) == 0 {
 		return hits, nil
 	}
-	mnt, err := p.mountNamespace()
+	ours, err := p.onOwnMount()
 	if err != nil {
-		return nil, p.lost("mount namespace", err)
+		return nil, err
 	}
-	if mnt == own.mnt {
+	if ours {
 		for _, i := range named {
 			add(i)
 		}
 	}
 	return hits, nil
+}
+
+// onOwnMount reports whether the image lies on a mount of the agent's own mount namespace or, where that can be read, of process
+// 1's: systemd may give the agent one of its own. The namespace of the process would not do: from any namespace one can run a file
+// that lies in another (/proc/PID/root, a passed descriptor), and a file in memory (memfd) is on no mount at all but called as one likes.
+func (p *pinned) onOwnMount() (bool, error) {
+	id, err := p.exeMount()
+	if err != nil {
+		return false, p.lost("mount of the image", err)
+	}
+	is := func(m files.Mount) bool { return m.ID == id }
+	own, err := files.Mounts()
+	if slices.ContainsFunc(own, is) {
+		return true, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("mount of the image: %w", err)
+	}
+	f, err := os.Open("/proc/1/mountinfo")
+	if err != nil {
+		return false, nil
+	}
+	defer func() { _ = f.Close() }()
+	first, err := files.ParseMounts(f)
+	if slices.ContainsFunc(first, is) {
+		return true, nil
+	}
+	if errors.Is(err, files.ErrMountsPartial) {
+		return false, fmt.Errorf("mount of the image: %w", err)
+	}
+	return false, nil
+}
+
+// exeMount returns the number of the mount the image lies on (mnt_id of proc_pid_fdinfo(5)).
+func (p *pinned) exeMount() (int, error) {
+	fd, err := unix.Openat(p.dir, p.exeLink, unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = unix.Close(fd) }()
+	b, err := os.ReadFile("/proc/self/fdinfo/" + strconv.Itoa(fd))
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(b)) {
+		if id, ok := strings.CutPrefix(line, "mnt_id:"); ok {
+			return strconv.Atoi(strings.TrimSpace(id))
+		}
+	}
+	return 0, errors.New("the kernel does not tell it")
 }

@@ -22,17 +22,30 @@ func (a *Agent) isolate(ctx context.Context, o bridge.Order, t bridge.IsolateHos
 	return a.wall.Isolate(ctx, wish)
 }
 
-// KeepIsolated lets an isolation last at least until then; a machine that is not isolated stays so. Whoever knows the leases
-// calls it when they get longer: a second reason for an isolation makes no second order.
-func (a *Agent) KeepIsolated(ctx context.Context, until time.Time) error {
+// KeepIsolated lets an isolation last at least until then, or, with the zero time, until somebody releases the machine. It reports whether the
+// machine is isolated; one that is not stays so. Whoever knows the leases calls it when they get longer: a second reason for an
+// isolation makes no second order.
+func (a *Agent) KeepIsolated(ctx context.Context, until time.Time) (on bool, err error) {
 	if a.cfg.DryRun {
-		return nil
+		return true, nil
 	}
-	err := a.wall.Extend(ctx, until)
+	if until.IsZero() {
+		return a.keepPermanent(ctx)
+	}
+	err = a.wall.Extend(ctx, until)
 	if errors.Is(err, firewall.ErrNotIsolated) {
-		return nil
+		return false, nil
 	}
-	return err
+	return err == nil, err
+}
+
+func (a *Agent) keepPermanent(ctx context.Context) (on bool, err error) {
+	st, err := a.wall.Isolated(ctx)
+	if err != nil || !st.On || st.Permanent {
+		return st.On, err
+	}
+	_, err = a.wall.Isolate(ctx, firewall.Isolation{OrderID: st.OrderID, Permanent: true, Who: st.Who, Reason: st.Reason})
+	return err == nil, err
 }
 
 // Isolated returns whether and how this machine is isolated.

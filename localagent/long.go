@@ -48,21 +48,38 @@ func ended(r jobs.Record) (bridge.Receipt, error) {
 	}
 }
 
-// Follow tells how accepted orders go on. It answers from memory and disk, at once.
+// maxFollowErrors is how many orders are named in an error of Follow.
+const maxFollowErrors = 8
+
+// Follow tells how accepted orders go on. It answers from memory and disk, at once. One whose record cannot be read does not keep the others
+// from being told; the error, class Retry, comes with what was told.
 func (a *Agent) Follow(ctx context.Context, orders []bridge.Order) ([]bridge.Progress, error) {
-	var told []bridge.Progress
+	var (
+		told   []bridge.Progress
+		errs   []error
+		failed int
+	)
 	for _, o := range orders {
 		if cause := context.Cause(ctx); cause != nil {
-			return told, &bridge.ExecError{Executor: bridge.ExecutorLocal, Class: bridge.Retry, Err: fmt.Errorf("follow: %w", cause)}
+			errs = append(errs, fmt.Errorf("follow: %w", cause))
+			break
 		}
 		r, err := a.jobs.Of(o.ID)
-		if errors.Is(err, jobs.ErrUnknown) {
-			continue
+		switch {
+		case err == nil:
+			told = append(told, bridge.Progress{OrderID: o.ID, State: r.State, Detail: r.Detail})
+		case errors.Is(err, jobs.ErrUnknown):
+		default:
+			if failed++; failed <= maxFollowErrors {
+				errs = append(errs, fmt.Errorf("order %s: %w", o.ID, err))
+			}
 		}
-		if err != nil {
-			return told, &bridge.ExecError{Executor: bridge.ExecutorLocal, OrderID: o.ID, Class: bridge.Retry, Err: err}
-		}
-		told = append(told, bridge.Progress{OrderID: o.ID, State: r.State, Detail: r.Detail})
+	}
+	if failed > maxFollowErrors {
+		errs = append(errs, fmt.Errorf("and %d orders more", failed-maxFollowErrors))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return told, &bridge.ExecError{Executor: bridge.ExecutorLocal, Class: bridge.Retry, Err: err}
 	}
 	return told, nil
 }

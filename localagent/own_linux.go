@@ -7,8 +7,6 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/edr-bridge/edr-bridge/localagent/files"
 )
 
@@ -24,7 +22,6 @@ type ownFacts struct {
 	pid       int
 	exe       files.ID
 	size      int64
-	mnt       files.ID
 	ancestors map[int]uint64
 }
 
@@ -57,9 +54,6 @@ func readOwnFacts() (*ownFacts, error) {
 	}
 	defer self.close()
 	f.exe, f.size = self.exe, self.size
-	if f.mnt, err = self.mountNamespace(); err != nil {
-		return nil, fmt.Errorf("mount namespace: %w", err)
-	}
 	for pid := self.ppid; pid > 0; {
 		// The images of ancestors do not matter, and hardened systems hide that of process 1 even from root.
 		p, err := open(pid)
@@ -76,12 +70,4 @@ func readOwnFacts() (*ownFacts, error) {
 		f.ancestors[pid], pid = p.start, p.ppid
 	}
 	return f, nil
-}
-
-func (p *pinned) mountNamespace() (files.ID, error) {
-	var st unix.Stat_t
-	if err := unix.Fstatat(p.dir, "ns/mnt", &st, 0); err != nil {
-		return files.ID{}, err
-	}
-	return files.ID{Dev: st.Dev, Ino: st.Ino}, nil
 }

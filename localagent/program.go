@@ -19,6 +19,9 @@ func (a *Agent) startProgram(ctx context.Context, o bridge.Order, t bridge.Start
 		return verdict.DryRun("would have started " + run.String()), nil
 	}
 	r, err := a.long(ctx, o, a.awaitProgram(o.ID))
+	if err != nil && verdict.Of(err).Class != bridge.Unknown {
+		return bridge.Receipt{}, verdict.Undecided("started %s, and then: %w", run, err)
+	}
 	if err == nil && r.State == bridge.StateAccepted {
 		r.Detail = "started " + run.String()
 	}

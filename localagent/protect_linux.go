@@ -1,13 +1,20 @@
 package localagent
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"os"
+	"path"
 	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/edr-bridge/edr-bridge/bridge"
+	"github.com/edr-bridge/edr-bridge/localagent/files"
 	"github.com/edr-bridge/edr-bridge/localagent/safety"
 )
 
@@ -87,7 +94,7 @@ func (a *Agent) protected(ctx context.Context, p *pinned) (bridge.Reason, string
 		return bridge.ReasonNone, "", err
 	}
 	table := a.images.get(a.cfg.Now())
-	runs, err := table.runs(own, p)
+	runs, err := table.runs(p)
 	if err != nil {
 		return bridge.ReasonNone, "", err
 	}
@@ -103,12 +110,130 @@ func (a *Agent) protected(ctx context.Context, p *pinned) (bridge.Reason, string
 	if a.cfg.ProtectedPIDs != nil && slices.Contains(a.cfg.ProtectedPIDs(), p.pid) {
 		return bridge.ReasonProtectedProcess, "own service: the bridge depends on it", nil
 	}
-	if a.cfg.Protected != nil {
-		for v := range p.views() {
-			if reason, why := a.cfg.Protected(v.name); reason != bridge.ReasonNone {
-				return reason, why, nil
-			}
+	if a.cfg.Protected == nil {
+		return bridge.ReasonNone, "", nil
+	}
+	return a.listed(p)
+}
+
+// listed asks the user's list about the image and the script of p. An entry that is a file name holds in every folder, for whoever
+// takes that name. An entry that is a path means the file there, and that p runs it must be certain.
+func (a *Agent) listed(p *pinned) (bridge.Reason, string, error) {
+	reason, why, err := a.listedAs(p.image, p.runsImage)
+	if err != nil || reason != bridge.ReasonNone {
+		return reason, why, err
+	}
+	script := p.script()
+	if script == "" {
+		return bridge.ReasonNone, "", nil
+	}
+	return a.listedAs(script, func() (bool, error) { return p.runsScript(script) })
+}
+
+// listedAs asks the list about name, and certain only where name stands in it as a path.
+func (a *Agent) listedAs(name string, certain func() (bool, error)) (bridge.Reason, string, error) {
+	reason, why := a.cfg.Protected(name)
+	if reason == bridge.ReasonNone {
+		return bridge.ReasonNone, "", nil
+	}
+	// With one of these characters the file name would be read as a path of Windows.
+	if base := path.Base(name); !strings.ContainsAny(base, `/\:`) {
+		if reason, why := a.cfg.Protected(base); reason != bridge.ReasonNone {
+			return reason, why, nil
 		}
 	}
-	return bridge.ReasonNone, "", nil
+	if ok, err := certain(); err != nil || !ok {
+		return bridge.ReasonNone, "", err
+	}
+	return reason, why, nil
+}
+
+// runsImage reports whether the path of the image means the same file on this machine, or did before that was replaced.
+func (p *pinned) runsImage() (bool, error) {
+	if id, err := files.IDOf(p.image); err == nil && id == p.exe {
+		return true, nil
+	}
+	return p.onOwnMount()
+}
+
+// runsScript reports whether the process is to be believed that it runs the script. A command line proves nothing: programs write
+// into their own, and environment and options make a true interpreter run more than its script (BASH_ENV, PYTHONPATH, lua -e). So
+// only those are believed who could make the script do the same: root and the owner of the script, without any other identity,
+// and with an interpreter and a script that nobody else can write. The process must see the file this machine has at that path.
+func (p *pinned) runsScript(script string) (bool, error) {
+	user, ok, err := p.user()
+	if err != nil || !ok {
+		return false, err
+	}
+	var exe unix.Stat_t
+	if err := unix.Fstatat(p.dir, p.exeLink, &exe, 0); err != nil {
+		return false, p.lost("look at exe", err)
+	}
+	if exe.Uid != 0 || exe.Mode&0o022 != 0 {
+		return false, nil
+	}
+	root, err := p.readlink("root")
+	if err != nil {
+		return false, p.lost("read root", err)
+	}
+	inner, ok := below(root, script)
+	if !ok {
+		inner = script
+	}
+	st, err := p.statInside(inner)
+	if errors.Is(err, os.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, p.lost("look at the script", err)
+	}
+	if st.Mode&0o002 != 0 || user != 0 && user != st.Uid {
+		return false, nil
+	}
+	here := files.ID{Dev: st.Dev, Ino: st.Ino}
+	if id, err := files.IDOf(script); err == nil && id == here {
+		return true, nil
+	}
+	// The agent may be kept from seeing what the machine sees.
+	first, err := open(1)
+	if err != nil {
+		return false, nil
+	}
+	defer first.close()
+	if err := first.readStat(); err != nil {
+		return false, nil
+	}
+	st, err = first.statInside(script)
+	return err == nil && here == files.ID{Dev: st.Dev, Ino: st.Ino}, nil
+}
+
+func (p *pinned) statInside(name string) (st unix.Stat_t, err error) {
+	f, err := p.openInside(name)
+	if err != nil {
+		return st, err
+	}
+	defer func() { _ = f.Close() }()
+	return st, unix.Fstat(int(f.Fd()), &st)
+}
+
+// user returns the user of the process; ok is false when its real, effective, saved and file system ids differ (proc_pid_status(5)).
+func (p *pinned) user() (uid uint32, ok bool, err error) {
+	var buf [4096]byte
+	b, err := p.read("status", buf[:])
+	if err != nil {
+		return 0, false, p.lost("read status", err)
+	}
+	for line := range bytes.Lines(b) {
+		ids, found := bytes.CutPrefix(line, []byte("Uid:"))
+		if !found {
+			continue
+		}
+		fields := strings.Fields(string(ids))
+		if len(fields) != 4 || slices.ContainsFunc(fields, func(id string) bool { return id != fields[0] }) {
+			return 0, false, nil
+		}
+		n, err := strconv.ParseUint(fields[0], 10, 32)
+		return uint32(n), err == nil, nil
+	}
+	return 0, false, nil
 }

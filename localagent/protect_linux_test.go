@@ -1,6 +1,7 @@
 package localagent
 
 import (
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -169,4 +170,193 @@ func TestAProtectedPathInAnotherMountNamespaceProtectsNobody(t *testing.T) {
 	if !v.dead() {
 		t.Error("the impostor lives")
 	}
+}
+
+// lists is a never-touch list of paths and of one file name as the user writes it.
+func lists(t *testing.T, patterns ...string) func(*Config) {
+	t.Helper()
+	var c bridge.ProtectConfig
+	for _, p := range patterns {
+		c.Processes = append(c.Processes, bridge.ProtectEntry{Pattern: p})
+	}
+	p, err := bridge.NewProtect(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return func(c *Config) { c.Protected = p.CheckProcess }
+}
+
+// openFolder returns a folder of the test that every user can enter.
+func openFolder(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.Chmod(filepath.Dir(dir), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// as makes cmd run as the user with that number.
+func as(uid uint32, cmd *exec.Cmd) *exec.Cmd {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Credential: &syscall.Credential{Uid: uid, Gid: uid}}
+	return cmd
+}
+
+// claims waits until the command line of v ends with text.
+func claims(t *testing.T, v *victim, text string) {
+	t.Helper()
+	agenttest.Eventually(t, "the command line ends with "+text, func() bool {
+		b, _ := os.ReadFile("/proc/" + itoa(v.pid) + "/cmdline")
+		return strings.HasSuffix(strings.TrimRight(string(b), "\x00 "), text)
+	})
+}
+
+func wantListed(t *testing.T, a *Agent, v *victim, yes bool) {
+	t.Helper()
+	o := about(t, a, v)
+	if !yes {
+		done(t, a, o, "ended pid ")
+		return
+	}
+	_, err := a.Execute(t.Context(), o)
+	wantError(t, err, bridge.Permanent, bridge.ReasonProtectedProcess, " matches ")
+	if v.dead() {
+		t.Error("the protected process was ended")
+	}
+}
+
+const nobody = 65534
+
+func TestAListedScriptIsProtectedWhoeverClaimsItIsNot(t *testing.T) {
+	t.Parallel()
+	agenttest.NeedRoot(t)
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := openFolder(t)
+	write := func(name string, mode os.FileMode, owner int) string {
+		name = filepath.Join(dir, name)
+		if err := os.WriteFile(name, []byte("while :; do read x < /dev/zero; done\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(os.Chown(name, owner, owner), os.Chmod(name, mode)); err != nil {
+			t.Fatal(err)
+		}
+		return name
+	}
+	roots, nobodys, open := write("roots", 0o644, 0), write("nobodys", 0o644, nobody), write("open", 0o666, 0)
+	fake, foreign := agenttest.CopyProgram(t, self, filepath.Join(dir, "perl")), agenttest.CopyProgram(t, self, filepath.Join(dir, "perl5"))
+	if err := os.Chown(foreign, nobody, nobody); err != nil {
+		t.Fatal(err)
+	}
+	named := func(image, script string) *exec.Cmd {
+		return &exec.Cmd{Path: image, Args: []string{"perl", "-F", script}, Env: append(os.Environ(), helperEnv+"=sleep")}
+	}
+	dash := mustLook(t, "dash")
+	loaded := as(nobody, exec.Command(mustLook(t, "bash"), roots))
+	loaded.Env = append(os.Environ(), "BASH_ENV="+nobodys)
+	paths, names := newAgent(t, lists(t, dir+"/roots", dir+"/nobodys", dir+"/open")), newAgent(t, lists(t, "roots"))
+	for name, c := range map[string]struct {
+		a     *Agent
+		cmd   *exec.Cmd
+		claim string
+		want  bool
+	}{
+		"root runs the script":                         {paths, exec.Command(dash, roots), roots, true},
+		"the owner runs the script":                    {paths, as(nobody, exec.Command(dash, nobodys)), nobodys, true},
+		"a script anybody can write":                   {paths, exec.Command(dash, open), open, false},
+		"a program called perl":                        {paths, as(nobody, named(fake, roots)), roots, false},
+		"a program of somebody, run by root":           {paths, named(foreign, roots), roots, false},
+		"bash that is made to run another script":      {paths, loaded, roots, false},
+		"a file name holds for everybody who takes it": {names, as(nobody, exec.Command(dash, roots)), roots, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			v := start(t, c.cmd)
+			claims(t, v, c.claim)
+			wantListed(t, c.a, v, c.want)
+		})
+	}
+}
+
+// elsewhere runs a shell in a mount namespace of its own, where a file system in memory hides dir and holds a copy of src as
+// dir/name, and returns the path at which others reach that copy.
+func elsewhere(t *testing.T, dir, src, name string) string {
+	t.Helper()
+	script := `mount -t tmpfs none "$1" && cp "$0" "$1/$2" && : > "$1/ready" && while :; do read x < /dev/zero; done`
+	copied := agenttest.CopyProgram(t, src, filepath.Join(t.TempDir(), name))
+	cmd := exec.Command(mustLook(t, "dash"), "-c", script, copied, dir, name)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Unshareflags: unix.CLONE_NEWNS}
+	v := start(t, cmd)
+	inside := "/proc/" + itoa(v.pid) + "/root" + dir
+	agenttest.Eventually(t, "the other namespace is ready", func() bool { _, err := os.Stat(inside + "/ready"); return err == nil })
+	return filepath.Join(inside, name)
+}
+
+func wantImage(t *testing.T, v *victim, image string) {
+	t.Helper()
+	agenttest.Eventually(t, "it runs as "+image, func() bool {
+		l, _ := os.Readlink("/proc/" + itoa(v.pid) + "/exe")
+		return l == image
+	})
+}
+
+func TestAListedImageIsProtectedAndNotWhatOnlyHasItsPathElsewhere(t *testing.T) {
+	t.Parallel()
+	agenttest.NeedRoot(t)
+	image := agenttest.Program(t, "sleep", "keep")
+	dir := filepath.Dir(image)
+	a := newAgent(t, lists(t, image))
+	called := newAgent(t, lists(t, "keep"))
+
+	same := exec.Command(image, "3600")
+	same.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Unshareflags: unix.CLONE_NEWNS}
+	inOwn := start(t, same)
+	wantImage(t, inOwn, image)
+	wantListed(t, a, inOwn, true)
+
+	// The process itself is in the agent's namespace: only its image lies on a mount of another.
+	other := elsewhere(t, dir, mustLook(t, "sleep"), "keep")
+	impostor := sleeper(t, other)
+	wantImage(t, impostor, image)
+	wantListed(t, called, impostor, true)
+	wantListed(t, a, impostor, false)
+
+	// A file in memory may be called anything.
+	fd, err := unix.MemfdCreate("/.."+image, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := os.NewFile(uintptr(fd), "memfd")
+	defer f.Close()
+	program, err := os.ReadFile(mustLook(t, "sleep"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.Write(program); err != nil {
+		t.Fatal(err)
+	}
+	inMemory := start(t, exec.Command("/proc/"+itoa(os.Getpid())+"/fd/"+itoa(fd), "3600"))
+	wantImage(t, inMemory, "/memfd:/.."+image+deletedMark)
+	wantListed(t, a, inMemory, false)
+
+	// An update replaces the file: what runs is still what is listed.
+	plain := sleeper(t, image)
+	if err := os.Remove(image); err != nil {
+		t.Fatal(err)
+	}
+	wantImage(t, plain, image+deletedMark)
+	wantListed(t, a, plain, true)
+}
+
+func TestTheTableIsNotFooledByAnImageOnAMountOfAnotherNamespace(t *testing.T) {
+	t.Parallel()
+	agenttest.NeedRoot(t)
+	if _, err := os.Stat(listener); err == nil {
+		t.Skip(listener + " exists on this machine")
+	}
+	v := sleeper(t, elsewhere(t, filepath.Dir(listener), mustLook(t, "sleep"), filepath.Base(listener)))
+	wantImage(t, v, listener)
+	// The listener is told from its sessions by the image of the parent, which is this test.
+	wantListed(t, newAgent(t), v, false)
 }

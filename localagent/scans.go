@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/edr-bridge/edr-bridge/bridge"
@@ -45,7 +46,7 @@ func (a *Agent) scanWork(o bridge.Order, t bridge.OnDemandScan) jobs.Work {
 			found.Followed = a.quarantineFindings(ctx, o, result.Findings)
 		}
 		if len(found.Followed) > 0 {
-			text += " " + strings.Join(found.Followed, "; ") + "."
+			text += " " + strings.Join(shortened(found.Followed), "; ") + "."
 		}
 		return text, found, nil
 	}
@@ -69,6 +70,9 @@ func scanProgress(p scan.Progress) string {
 
 // quarantineFindings takes away what was found, and says what became of each.
 func (a *Agent) quarantineFindings(ctx context.Context, o bridge.Order, findings []scan.Finding) []string {
+	if n := len(findings); n > a.cfg.MaxTargets {
+		return []string{a.tooMany(n)}
+	}
 	var said []string
 	for _, f := range findings {
 		switch {
@@ -83,6 +87,11 @@ func (a *Agent) quarantineFindings(ctx context.Context, o bridge.Order, findings
 	return said
 }
 
+// tooMany says that a list is longer than one order may act on: a signature that hits that much is a mistake, or for people to look at.
+func (a *Agent) tooMany(n int) string {
+	return fmt.Sprintf("%d files would be taken away, one order may take %d (max_targets): all are left alone", n, a.cfg.MaxTargets)
+}
+
 // takeAway quarantines a file a scan found, by the digest the scan saw.
 func (a *Agent) takeAway(ctx context.Context, o bridge.Order, path, sha256 string) string {
 	if sha256 == "" {
@@ -90,7 +99,7 @@ func (a *Agent) takeAway(ctx context.Context, o bridge.Order, path, sha256 strin
 	}
 	order := o
 	order.Task = bridge.QuarantineFile{Path: path, SHA256: sha256}
-	if reason, why := a.judge(order); reason != bridge.ReasonNone {
+	if reason, why := a.follows(order); reason != bridge.ReasonNone {
 		return verdict.Shown(path) + " is left alone: " + why
 	}
 	r, err := a.vault.QuarantineFile(ctx, o.ID, bridge.QuarantineFile{Path: path, SHA256: sha256})
@@ -136,7 +145,7 @@ func (a *Agent) iocWork(o bridge.Order, t bridge.IOCScan, query *ioc.Query) jobs
 		}
 		text := iocText(&result)
 		if len(found.Followed) > 0 {
-			text += "; " + strings.Join(found.Followed, "; ")
+			text += "; " + strings.Join(shortened(found.Followed), "; ")
 		}
 		return text, found, nil
 	}
@@ -147,10 +156,15 @@ func (a *Agent) followUp(ctx context.Context, o bridge.Order, t bridge.IOCScan, 
 	var said []string
 	if t.IsolateHost {
 		said = append(said, a.isolateAfter(ctx, o))
+		tell(said[0]) // if the agent ends before the scan does, this is what is known
 	}
 	if t.QuarantineObject {
-		for _, f := range found.Files {
-			said = append(said, a.takeAway(ctx, o, string(f.Path), f.SHA256))
+		if n := len(found.Files); n > a.cfg.MaxTargets {
+			said = append(said, a.tooMany(n))
+		} else {
+			for _, f := range found.Files {
+				said = append(said, a.takeAway(ctx, o, string(f.Path), f.SHA256))
+			}
 		}
 		for _, m := range found.Matches {
 			if m.More > 0 {
@@ -178,7 +192,7 @@ func (a *Agent) followUp(ctx context.Context, o bridge.Order, t bridge.IOCScan, 
 func (a *Agent) isolateAfter(ctx context.Context, o bridge.Order) string {
 	order := o
 	order.Task, order.For = bridge.IsolateHost{Action: bridge.IsolationOn}, 0
-	if reason, why := a.judge(order); reason != bridge.ReasonNone {
+	if reason, why := a.follows(order); reason != bridge.ReasonNone {
 		return "not isolated: " + why
 	}
 	r, err := a.isolate(ctx, order, bridge.IsolateHost{Action: bridge.IsolationOn})
@@ -186,6 +200,16 @@ func (a *Agent) isolateAfter(ctx context.Context, o bridge.Order) string {
 		return "not isolated: " + err.Error()
 	}
 	return r.Detail
+}
+
+// followedShown is how many sentences about what followed stand in a receipt; all of them are in the job.
+const followedShown = 16
+
+func shortened(said []string) []string {
+	if len(said) <= followedShown {
+		return said
+	}
+	return append(slices.Clone(said[:followedShown]), fmt.Sprintf("and %d more (edr-bridge agent jobs ORDER)", len(said)-followedShown))
 }
 
 func iocProgress(p ioc.Progress) string {

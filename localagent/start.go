@@ -45,6 +45,9 @@ type LauncherConfig struct {
 	// CgroupParent is a control group of version 2 below which each program gets one of its own, absolute path. Empty, or where that is
 	// not possible: programs have a session of their own only. Linux only.
 	CgroupParent string
+	// FindGroup lets an empty CgroupParent be the folder edr-bridge below the root of the control groups of version 2, made when it is
+	// missing: where these are mounted, can be written to, and belong to root alone. Linux only.
+	FindGroup bool
 	// DryRun lets Start check everything and start nothing.
 	DryRun bool
 	// Logger hears of records that could not be written; nil discards.

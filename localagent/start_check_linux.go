@@ -106,7 +106,8 @@ func cause(err error) error {
 	return err
 }
 
-// judge refuses what is no program, and what somebody else than root, the agent and the user it is to run as could replace.
+// judge refuses what is no program, and what somebody else than root, the agent and the user it is to run as could replace: groups
+// other than root's can as well.
 func (p *prepared) judge() error {
 	var st unix.Stat_t
 	if err := unix.Fstat(int(p.file.Fd()), &st); err != nil {
@@ -140,6 +141,18 @@ func (p *prepared) judge() error {
 func (p *prepared) trusted(name string, st *unix.Stat_t, sticky bool) error {
 	if st.Mode&0o002 != 0 && !sticky {
 		return verdict.Refuse(bridge.ReasonInvalid, "anybody can write to %s, and so could put another program in its place: chmod o-w", verdict.Shown(name))
+	}
+	if st.Mode&0o020 != 0 && !sticky {
+		if st.Gid != 0 {
+			return verdict.Refuse(bridge.ReasonInvalid, "group %d can write to %s, and so could put another program in its place: chmod g-w",
+				st.Gid, verdict.Shown(name))
+		}
+		// With an access list these bits are the most any single user or group on it has (acl(5)).
+		n, err := unix.Lgetxattr(name, "system.posix_acl_access", nil)
+		if n > 0 || err != nil && !errors.Is(err, unix.ENODATA) && !errors.Is(err, unix.ENOTSUP) {
+			return verdict.Refuse(bridge.ReasonInvalid, "somebody on the access list of %s can write to it, and so could put another program "+
+				"in its place: chmod g-w", verdict.Shown(name))
+		}
 	}
 	owners := []uint32{0, uint32(os.Geteuid())} //nolint:gosec // a user id
 	if p.as != nil {

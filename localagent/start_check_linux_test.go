@@ -2,6 +2,7 @@ package localagent
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"os"
 	"path/filepath"
@@ -45,6 +46,11 @@ func TestStartRefusesWhatSomebodyElseCouldReplace(t *testing.T) {
 		"foreign file":    {place("c", func(f, _ string) error { return os.Chown(f, 12345, 0) }), bridge.Permanent, "user 12345 owns"},
 		"foreign folder":  {place("d", func(_, d string) error { return os.Chown(d, 12345, 0) }), bridge.Permanent, "user 12345 owns"},
 		"sticky folder":   {place("e", func(_, d string) error { return os.Chmod(d, 0o777|os.ModeSticky) }), bridge.Permanent, ""},
+		"group's file":    {place("i", func(f, _ string) error { return shared(f, 12345, 0o775) }), bridge.Permanent, "group 12345 can write"},
+		"group's folder":  {place("j", func(_, d string) error { return shared(d, 12345, 0o775) }), bridge.Permanent, "group 12345 can write"},
+		"access list":     {place("l", func(f, _ string) error { return listed(f) }), bridge.Permanent, "access list"},
+		"sticky group":    {place("m", func(_, d string) error { return shared(d, 12345, 0o775|os.ModeSticky) }), bridge.Permanent, ""},
+		"root's group":    {place("n", func(f, d string) error { return errors.Join(shared(f, 0, 0o775), shared(d, 0, 0o775)) }), bridge.Permanent, ""},
 		"not executable":  {place("f", func(f, _ string) error { return os.Chmod(f, 0o644) }), bridge.Permanent, "may not be executed"},
 		"a link":          {place("g", func(f, d string) error { return errors.Join(os.Remove(f), os.Symlink(good, f)) }), bridge.Permanent, "link"},
 		"a folder":        {dir, bridge.Permanent, "not a regular file"},
@@ -57,7 +63,7 @@ func TestStartRefusesWhatSomebodyElseCouldReplace(t *testing.T) {
 		"hostile text":    {"/tmp/\u202ex", bridge.Permanent, "invisible"},
 	} {
 		_, err := l.Start(t.Context(), order(nil).ID, bridge.StartProcess{ExecutablePath: c.path}, 0)
-		if name == "sticky folder" {
+		if c.text == "" && c.path != `C:\Windows\System32\cmd.exe` {
 			if err != nil {
 				t.Errorf("%s: %v", name, err)
 			}
@@ -65,6 +71,41 @@ func TestStartRefusesWhatSomebodyElseCouldReplace(t *testing.T) {
 		}
 		t.Run(name, func(t *testing.T) { refused(t, err, c.class, c.text) })
 	}
+}
+
+// shared gives the file to a group.
+func shared(name string, gid int, mode os.FileMode) error {
+	return errors.Join(os.Chown(name, 0, gid), os.Chmod(name, mode))
+}
+
+// listed lets a single user write to the file: the bits of the group are those of the mask then (acl(5)).
+func listed(name string) error {
+	list := binary.LittleEndian.AppendUint32(nil, 2)
+	for _, e := range []struct {
+		tag, perm uint16
+		id        uint32
+	}{{1, 7, ^uint32(0)}, {2, 7, 12345}, {4, 5, ^uint32(0)}, {0x10, 7, ^uint32(0)}, {0x20, 5, ^uint32(0)}} {
+		list = binary.LittleEndian.AppendUint16(list, e.tag)
+		list = binary.LittleEndian.AppendUint16(list, e.perm)
+		list = binary.LittleEndian.AppendUint32(list, e.id)
+	}
+	return unix.Setxattr(name, "system.posix_acl_access", list, 0)
+}
+
+func TestStartRefusesAGroupThatCouldReplaceAFolderFarAbove(t *testing.T) {
+	t.Parallel()
+	agenttest.NeedRoot(t)
+	top := t.TempDir()
+	near := filepath.Join(top, "a", "b")
+	if err := os.MkdirAll(near, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	file := agenttest.CopyProgram(t, script(t, "exit"), filepath.Join(near, "p"))
+	if err := shared(filepath.Join(top, "a"), 12345, 0o775); err != nil {
+		t.Fatal(err)
+	}
+	_, err := newLauncher(t).Start(t.Context(), order(nil).ID, bridge.StartProcess{ExecutablePath: file}, 0)
+	refused(t, err, bridge.Permanent, "group 12345 can write")
 }
 
 func TestStartRefusesWhatItCannotCarryOut(t *testing.T) {

@@ -66,6 +66,11 @@ func (l *Launcher) overtime(ctx context.Context, p *program, n *note) []string {
 	defer pl.close()
 	if root, err := pin(p.pid); err == nil && root.start == p.start {
 		pl.targets = append(pl.targets, root)
+		if why := l.spared(ctx, root); why != "" {
+			// What is said about this process is not true: nothing that is said about others with it is believed.
+			l.log.Error("a program whose time is over is not ended", "order", n.Order, "err", why)
+			return []string{fmt.Sprintf("%s: %s", root, why)}
+		}
 	} else if err == nil {
 		root.close()
 	}
@@ -90,6 +95,22 @@ func (l *Launcher) overtime(ctx context.Context, p *program, n *note) []string {
 	res := l.trees.endAll(ctx, pl)
 	p.waitExit(ctx, time.Now().Add(defaultExitDeadline))
 	return append(append(res.running, res.denied...), res.kept...)
+}
+
+// spared says why the process a record names must not be ended, or "": a record may be wrong, or written by somebody else.
+func (l *Launcher) spared(ctx context.Context, root *pinned) string {
+	reason, why, err := l.trees.protected(ctx, root)
+	if err != nil {
+		return fmt.Sprintf("whether it is protected cannot be told: %v", err)
+	}
+	if reason != bridge.ReasonNone {
+		return why
+	}
+	// A program is the leader of its session from its first moment, and a leader stays one (setsid(2)).
+	if session, err := unix.Getsid(root.pid); err == nil && session != root.pid {
+		return "it leads no session, so it was not started by the agent"
+	}
+	return ""
 }
 
 // leftBehind names the processes that go on after the program has ended.

@@ -19,8 +19,6 @@ import (
 const (
 	// programPath is the PATH of programs, as in the settings of systemd (systemd.exec(5)).
 	programPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-	// groupPrefix begins the names of control groups of programs.
-	groupPrefix = "edr-bridge-program-"
 )
 
 // bootID names this run of the kernel (proc_sys_kernel(5)).
@@ -34,16 +32,20 @@ func bootID() string {
 
 // group makes the control group of the program, or says why it has none.
 func (l *Launcher) group(n *note) {
-	if l.cfg.CgroupParent == "" {
+	parent := l.cfg.CgroupParent
+	if parent == "" && l.cfg.FindGroup {
+		parent = findGroup()
+	}
+	if parent == "" {
 		n.Notes = append(n.Notes, "no control group of its own: what gives up its parent is found by its session only")
 		return
 	}
 	var st unix.Statfs_t
-	err := unix.Statfs(l.cfg.CgroupParent, &st)
+	err := unix.Statfs(parent, &st)
 	if err == nil && st.Type != unix.CGROUP2_SUPER_MAGIC {
 		err = errors.New("it is no control group of version 2")
 	}
-	dir := filepath.Join(l.cfg.CgroupParent, groupPrefix+n.Order)
+	dir := filepath.Join(parent, groupPrefix+n.Order)
 	if err == nil {
 		if err = os.Mkdir(dir, 0o750); errors.Is(err, os.ErrExist) {
 			err = nil
@@ -142,7 +144,7 @@ type program struct{ *pinned }
 
 // attach pins the process of a note. It returns errGone when that has ended and nobody can tell how.
 func (l *Launcher) attach(n *note) (*program, error) {
-	if n.Boot != "" && n.Boot != bootID() {
+	if n.Boot != bootID() {
 		return nil, errGone
 	}
 	p, err := open(n.PID)

@@ -16,6 +16,8 @@ const (
 	noteVersion = 1
 	// maxNote bounds a record: its arguments are the longest in it.
 	maxNote = 4 << 20
+	// groupPrefix begins the names of control groups of programs.
+	groupPrefix = "edr-bridge-program-"
 )
 
 // The files in the folder of a program.
@@ -75,8 +77,12 @@ func parseNote(b []byte, order string) (note, error) {
 		return note{}, fmt.Errorf("it has version %d, this program reads %d", n.Version, noteVersion)
 	case n.Order != order:
 		return note{}, errors.New("it belongs to another order")
-	case n.PID < 0 || n.PID > maxPID || n.PID != 0 && n.Start == 0:
-		return note{}, errors.New("it names no process")
+	case n.PID < 0 || n.PID == 1 || n.PID > maxPID || (n.PID == 0) != (n.Start == 0) || n.PID != 0 && n.Begun.IsZero():
+		return note{}, errors.New("it names no process of the agent")
+	case n.Limit < 0 || n.Limit > maxTimeLimit:
+		return note{}, fmt.Errorf("a time limit of %s is not between 0 and %s", n.Limit, maxTimeLimit)
+	case n.Group != "" && (!filepath.IsAbs(n.Group) || filepath.Clean(n.Group) != n.Group || filepath.Base(n.Group) != groupPrefix+order):
+		return note{}, errors.New("it names a control group that is not the program's")
 	}
 	return n, nil
 }

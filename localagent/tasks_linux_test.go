@@ -215,8 +215,8 @@ func TestAgentIsolatesForTheLeaseAndReleases(t *testing.T) {
 	if err != nil || !st.On || st.Permanent || st.Who != "rule office" || time.Until(st.Until) > 2*time.Minute {
 		t.Fatalf("isolated as %+v, %v", st, err)
 	}
-	if err := a.KeepIsolated(t.Context(), time.Now().Add(time.Hour)); err != nil {
-		t.Fatal(err)
+	if on, err := a.KeepIsolated(t.Context(), time.Now().Add(time.Hour)); err != nil || !on {
+		t.Fatal(on, err)
 	}
 	if st, err = a.Isolated(t.Context()); err != nil || time.Until(st.Until) < 50*time.Minute {
 		t.Errorf("a longer lease: until %s, %v", st.Until, err)
@@ -226,9 +226,21 @@ func TestAgentIsolatesForTheLeaseAndReleases(t *testing.T) {
 		t.Errorf("released, and it is %+v, %v", st, err)
 	}
 	done(t, a, order(bridge.IsolateHost{Action: bridge.IsolationOff}), "not isolated")
-	if err := a.KeepIsolated(t.Context(), time.Now().Add(time.Hour)); err != nil {
-		t.Errorf("a lease of a machine that was released: %v", err)
+	for _, until := range []time.Time{time.Now().Add(time.Hour), {}} {
+		if on, err := a.KeepIsolated(t.Context(), until); err != nil || on {
+			t.Errorf("a lease of a machine that was released: on %v, %v", on, err)
+		}
 	}
+	o = order(bridge.IsolateHost{Action: bridge.IsolationOn})
+	o.For = time.Minute
+	done(t, a, o, "isolated")
+	if on, err := a.KeepIsolated(t.Context(), time.Time{}); err != nil || !on {
+		t.Errorf("a lease without an end: on %v, %v", on, err)
+	}
+	if st, err = a.Isolated(t.Context()); err != nil || !st.Permanent {
+		t.Errorf("a lease without an end left %+v, %v", st, err)
+	}
+	done(t, a, order(bridge.IsolateHost{Action: bridge.IsolationOff}), "")
 	o = order(bridge.IsolateHost{Action: bridge.IsolationOn})
 	o.For = -1
 	done(t, a, o, "")

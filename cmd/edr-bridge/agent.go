@@ -7,6 +7,8 @@ import (
 	"io"
 	"os"
 	"os/user"
+	"path/filepath"
+	"slices"
 	"strconv"
 	"text/tabwriter"
 	"time"
@@ -16,6 +18,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/edr-bridge/edr-bridge/bridge"
+	"github.com/edr-bridge/edr-bridge/configs"
 	"github.com/edr-bridge/edr-bridge/localagent"
 	"github.com/edr-bridge/edr-bridge/localagent/firewall"
 	"github.com/edr-bridge/edr-bridge/localagent/jobs"
@@ -69,7 +72,7 @@ func (w *wiring) serveAgent(ctx context.Context) error {
 	if !w.set.Local.Enabled {
 		return fail(exitConfig, "agent.off", errNoAgent, "set local.enabled: true")
 	}
-	if err := w.trustOwn(); err != nil {
+	if err := w.trustOwn(w.set); err != nil {
 		return err
 	}
 	w.resident = true
@@ -123,15 +126,22 @@ func (w *wiring) heartbeat(ctx context.Context) {
 	}
 }
 
-// trustOwn refuses to work with root's rights by a program or settings others can change.
-func (w *wiring) trustOwn() error {
+// trustOwn refuses to work with root's rights by a program, settings, rules or state others can change.
+func (w *wiring) trustOwn(set *configs.Settings) error {
 	exe, err := os.Executable()
 	if err != nil {
 		return fmt.Errorf("own program: %w", err)
 	}
-	l := w.set.Local
-	paths := append([]string{exe, w.set.File(), l.Scan.Signatures}, w.set.Sensor.Rules...)
-	return w.app.checkTrusted(append(paths, w.set.Sensor.Indicators...)...)
+	l := set.Local
+	paths := slices.Concat([]string{exe, set.File(), l.AgentState, l.Scan.Signatures}, set.Sensor.Rules, set.Sensor.Indicators)
+	for _, pattern := range slices.Concat(set.Rules, set.Presets) {
+		found, err := filepath.Glob(pattern)
+		if err != nil {
+			return fail(exitConfig, "config.rules", fmt.Errorf("%s: %w", pattern, err), "")
+		}
+		paths = append(paths, found...)
+	}
+	return w.app.checkTrusted(paths...)
 }
 
 // userIDs are the numbers of accounts.

@@ -38,7 +38,7 @@ func agentAsks(agent *localagent.Agent) map[string]socket.Ask {
 			if err := json.Unmarshal(params, &until); err != nil {
 				return nil, errors.New("params: want a time")
 			}
-			return nil, agent.KeepIsolated(ctx, until)
+			return agent.KeepIsolated(ctx, until)
 		},
 		askRelease: func(ctx context.Context, _ json.RawMessage) (any, error) {
 			return agent.Release(ctx)

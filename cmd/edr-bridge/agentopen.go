@@ -80,7 +80,7 @@ func (w *wiring) agentConfig() (localagent.Config, error) {
 	}
 	return localagent.Config{
 		Self: w.self, DryRun: l.DryRun, Grace: l.Grace, MaxTargets: l.MaxTargets, Protected: protect.CheckProcess, ProtectedPath: protect.CheckFile,
-		NeverBlock: w.neverBlock(), State: state, Own: w.ownFiles(), Resident: w.resident, Check: w.agentCheck(protect),
+		NeverBlock: w.neverBlock(), State: state, Own: w.ownFiles(), Resident: w.resident, Check: w.agentCheck(protect), Held: func() bool { return w.hold.Get().Active },
 		Isolation: firewall.Config{
 			Needs: w.needs(), Allow: allowed(l.Isolation.Allow), NTP: l.Isolation.NTP, HostOnly: !l.Isolation.Namespaces, Tampered: w.tampered,
 		},

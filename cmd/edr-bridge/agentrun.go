@@ -6,21 +6,22 @@ import (
 
 	"github.com/edr-bridge/edr-bridge/bridge"
 	"github.com/edr-bridge/edr-bridge/bridge/store"
+	"github.com/edr-bridge/edr-bridge/configs"
 )
 
 const (
 	// leaseEvery is how often the agent is told how long its machine stays isolated.
-	leaseEvery = 30 * time.Second
+	leaseEvery = time.Second
 	// agentState is how long an agent may take to say how it stands.
 	agentAnswer = 10 * time.Second
 )
 
 // trustAgent refuses to act with root's rights by files others can change; a bridge whose agent is apart acts on nothing.
-func (w *wiring) trustAgent() error {
+func (w *wiring) trustAgent(set *configs.Settings) error {
 	if !w.set.Local.Enabled || w.set.Local.Separate {
 		return nil
 	}
-	return w.trustOwn()
+	return w.trustOwn(set)
 }
 
 // readyAgent prepares the agent of this process and returns what has to go on beside the pipeline: its watch over what it did, its
@@ -53,11 +54,14 @@ func (w *wiring) readyAgent(ctx context.Context, st *store.Store) ([]func(contex
 	}), nil
 }
 
-// followLeases tells the agent how long this machine stays isolated: a second reason makes a lease longer and no second order.
-func (w *wiring) followLeases(st *store.Store, keep func(context.Context, time.Time) error) func(context.Context) error {
+// followLeases tells the agent how long this machine stays isolated: a second reason makes a lease longer and no second order. A machine that is
+// not isolated although a lease says so was released behind the bridge's back, or its isolation was taken away: that is told, once
+// for each lease, and left to people.
+func (w *wiring) followLeases(st *store.Store, keep func(context.Context, time.Time) (bool, error)) func(context.Context) error {
 	return func(ctx context.Context) error {
 		every := time.NewTicker(leaseEvery)
 		defer every.Stop()
+		var told string
 		for {
 			select {
 			case <-ctx.Done():
@@ -68,26 +72,42 @@ func (w *wiring) followLeases(st *store.Store, keep func(context.Context, time.T
 			if err != nil {
 				continue // the keeper says so
 			}
-			var until time.Time
-			for _, l := range leases {
-				if l.Executor == bridge.ExecutorLocal && l.Until.After(until) {
-					until = l.Until
-				}
-			}
-			if until.IsZero() {
+			latest, any := w.latestLease(leases)
+			if !any {
 				continue
 			}
-			if err := keep(ctx, until); err != nil && ctx.Err() == nil {
-				w.log.Warn("isolation was not made longer", "until", until, "err", err)
+			switch on, err := keep(ctx, latest.Until); {
+			case ctx.Err() != nil:
+			case err != nil:
+				w.log.Warn("isolation was not made longer", "until", latest.Until, "err", err)
+			case !on && told != latest.Order:
+				told = latest.Order
+				w.tampered("this machine is not isolated, although a lease holds (order " + latest.Order + "): release it, or isolate it again")
 			}
 		}
 	}
 }
 
+// latestLease is the lease of this machine that ends last, or never, of those whose isolation by the local agent has happened.
+func (w *wiring) latestLease(leases []bridge.Lease) (latest bridge.Lease, any bool) {
+	for _, l := range leases {
+		if l.Executor != bridge.ExecutorLocal || l.Isolated.IsZero() || !w.self.Is(l.Host) {
+			continue
+		}
+		if !l.Until.IsZero() && time.Until(l.Until) < leaseEvery {
+			continue // the keeper releases it at this moment
+		}
+		if !any || l.Until.IsZero() || !latest.Until.IsZero() && l.Until.After(latest.Until) {
+			latest, any = l, true
+		}
+	}
+	return latest, any
+}
+
 // askKeep tells a separate agent.
-func (w *wiring) askKeep(ctx context.Context, until time.Time) error {
+func (w *wiring) askKeep(ctx context.Context, until time.Time) (on bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, agentAnswer)
 	defer cancel()
-	_, err := w.askAgent(ctx, askKeep, until, nil)
-	return err
+	_, err = w.askAgent(ctx, askKeep, until, &on)
+	return on, err
 }

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -37,13 +38,27 @@ the audit chain.`,
 	return cmd
 }
 
-// vaultVerb opens the quarantine for a verb and does it.
+// vaultVerb opens the quarantine for a verb that only looks.
 func (a *app) vaultVerb(ctx context.Context, do func(w *wiring, v *vault.Vault) error) error {
+	return a.withVault(ctx, false, do)
+}
+
+// vaultAct opens it for a verb that is recorded.
+func (a *app) vaultAct(ctx context.Context, do func(w *wiring, v *vault.Vault) error) error {
+	return a.withVault(ctx, true, do)
+}
+
+func (a *app) withVault(ctx context.Context, acts bool, do func(w *wiring, v *vault.Vault) error) error {
 	w, err := a.open()
 	if err != nil {
 		return err
 	}
 	defer w.close()
+	if acts {
+		if err := w.recordable(ctx); err != nil {
+			return err
+		}
+	}
 	agent, err := w.openAgent()
 	if err != nil {
 		return err
@@ -163,7 +178,7 @@ func (a *app) quarantineRestoreCommand() *cobra.Command {
   edr-bridge quarantine restore 6f1c0d5a --to /srv/restored`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.vaultVerb(cmd.Context(), func(w *wiring, v *vault.Vault) error {
+			return a.vaultAct(cmd.Context(), func(w *wiring, v *vault.Vault) error {
 				it, err := oneItem(cmd.Context(), v, args[0])
 				if err != nil {
 					return err
@@ -209,7 +224,7 @@ by accident; age is the form to send samples in.`,
 			case out == "":
 				return usagef("--out FILE is required")
 			}
-			return a.vaultVerb(cmd.Context(), func(w *wiring, v *vault.Vault) error {
+			return a.vaultAct(cmd.Context(), func(w *wiring, v *vault.Vault) error {
 				it, err := oneItem(cmd.Context(), v, args[0])
 				if err != nil {
 					return err
@@ -255,7 +270,7 @@ func (a *app) quarantineDropCommand() *cobra.Command {
 		Example: `  edr-bridge quarantine drop 6f1c0d5a --reason "sent to the lab"`,
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.vaultVerb(cmd.Context(), func(w *wiring, v *vault.Vault) error {
+			return a.vaultAct(cmd.Context(), func(w *wiring, v *vault.Vault) error {
 				it, err := oneItem(cmd.Context(), v, args[0])
 				if errors.Is(err, vault.ErrNotFound) {
 					it, err = vault.Item{ID: args[0]}, nil // a damaged item is in no list
@@ -279,12 +294,18 @@ func (a *app) quarantineDropCommand() *cobra.Command {
 	return cmd
 }
 
-// noteQuarantine records what a person did to a quarantined file.
-func (w *wiring) noteQuarantine(ctx context.Context, did string, it vault.Item, where, reason string) error {
-	st, err := w.openStore(ctx, store.OwnerSend)
-	if err != nil {
-		return err
+// recordable opens where noteQuarantine writes, before anything is done: what could not be recorded is not done.
+func (w *wiring) recordable(ctx context.Context) error {
+	if w.set.Local.Separate {
+		return nil
 	}
+	_, err := w.openStore(ctx, store.OwnerSend)
+	return err
+}
+
+// noteQuarantine records what a person did to a quarantined file: in the audit chain, or, where the store belongs to a bridge without
+// rights, in the log of this command.
+func (w *wiring) noteQuarantine(ctx context.Context, did string, it vault.Item, where, reason string) error {
 	who := actor()
 	if reason != "" {
 		why := []rune(reason)
@@ -294,5 +315,18 @@ func (w *wiring) noteQuarantine(ctx context.Context, did string, it vault.Item, 
 	if where != "" {
 		text += ", at " + printable(where)
 	}
-	return st.Note(ctx, bridge.Note{What: bridge.NoteQuarantine, Actor: who, Count: 1, Detail: text})
+	if w.set.Local.Separate {
+		return appendLine(filepath.Join(w.set.Local.AgentState, "quarantine.log"), time.Now().UTC().Format(time.RFC3339)+" "+who+" "+text)
+	}
+	return w.store.Note(ctx, bridge.Note{What: bridge.NoteQuarantine, Actor: who, Count: 1, Detail: text})
+}
+
+// appendLine adds a line to a log only its owner can read, and makes it durable.
+func appendLine(path, line string) error {
+	f, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600) //nolint:gosec // a path of the settings
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(printable(line) + "\n")
+	return errors.Join(err, f.Sync(), f.Close())
 }

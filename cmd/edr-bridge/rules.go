@@ -123,6 +123,9 @@ func (w *wiring) followReload(ctx context.Context, st *store.Store, rules *liveR
 // in the settings takes a restart, because guards, credentials and sources must not change unseen.
 func (w *wiring) reload(ctx context.Context, st *store.Store, rules *liveRules) {
 	m, set, err := w.readRules(ctx)
+	if err == nil {
+		err = w.trustAgent(set)
+	}
 	if w.meter != nil {
 		w.meter.Reloaded(err == nil)
 	}

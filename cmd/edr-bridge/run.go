@@ -60,7 +60,7 @@ func (w *wiring) serve(ctx context.Context, watch func(bridge.Store) bridge.Stor
 		return fail(exitConfig, "config.sources", errors.New("no sources are configured: there is nothing to read"),
 			"add sources: to the settings, or try `edr-bridge lab`")
 	}
-	if err := w.trustAgent(); err != nil {
+	if err := w.trustAgent(w.set); err != nil {
 		return err
 	}
 	w.resident = true

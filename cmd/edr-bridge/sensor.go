@@ -58,7 +58,7 @@ func (w *wiring) runSensor(ctx context.Context) error {
 		return fail(exitConfig, "config.sensor", errors.New("sensor.publish names no Redis source: alerts would go nowhere"),
 			"sensor: {publish: [NAME OF A REDIS SOURCE]}, or a bridge with a source of type sensor")
 	}
-	if err := w.trustOwn(); err != nil {
+	if err := w.trustOwn(w.set); err != nil {
 		return err
 	}
 	redisbus.SetLogger(w.log)

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 )
 
@@ -39,39 +40,90 @@ func (a *app) checkTrusted(paths ...string) error {
 	return nil
 }
 
-// trustedPath looks at the file itself, at what its links lead to, and at every folder above.
+// maxLinks is how many links may stand on the way to a file, as in path_resolution(7).
+const maxLinks = 40
+
+// trustedPath walks to the file as the kernel does: each folder on the way, each link in it, and what the link leads to, must be out of
+// the reach of others. A missing file is nobody's; who needs it says so.
 func trustedPath(path string, trusted []uint32) error {
 	path, err := filepath.Abs(path)
 	if err != nil {
 		return err
 	}
-	real, err := filepath.EvalSymlinks(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil // who needs it says so
-	}
-	if err != nil {
+	rest, links := strings.Split(path, "/")[1:], 0
+	at := "/"
+	if err := trustedPlace(at, len(rest) > 0, trusted); err != nil {
 		return err
 	}
-	for at := real; ; at = filepath.Dir(at) {
-		info, err := os.Lstat(at)
+	for len(rest) > 0 {
+		name := rest[0]
+		rest = rest[1:]
+		switch name {
+		case "", ".":
+			continue
+		case "..":
+			at = filepath.Dir(at)
+			continue
+		}
+		next := filepath.Join(at, name)
+		info, err := os.Lstat(next)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
 		if err != nil {
 			return err
 		}
-		st, ok := info.Sys().(*syscall.Stat_t)
-		if !ok {
-			return fmt.Errorf("%s: its owner cannot be told", at)
+		if info.Mode()&fs.ModeSymlink == 0 {
+			if err := trustedPlace(next, len(rest) > 0, trusted); err != nil {
+				return err
+			}
+			at = next
+			continue
 		}
-		sticky := info.IsDir() && at != real && info.Mode()&fs.ModeSticky != 0
-		switch {
-		case !slices.Contains(trusted, st.Uid):
-			return fmt.Errorf("%s belongs to user %d, who could change what runs with root's rights", at, st.Uid)
-		case info.Mode().Perm()&0o002 != 0 && !sticky:
-			return fmt.Errorf("%s may be written by everybody (mode %o)", at, info.Mode().Perm())
-		case info.Mode().Perm()&0o020 != 0 && !sticky && st.Gid != 0 && !slices.Contains(trusted, st.Gid):
-			return fmt.Errorf("%s may be written by group %d (mode %o)", at, st.Gid, info.Mode().Perm())
+		if err := trustedOwner(next, info, trusted); err != nil {
+			return err
 		}
-		if at == filepath.Dir(at) {
-			return nil
+		target, err := os.Readlink(next)
+		if links++; err != nil || links > maxLinks {
+			return fmt.Errorf("%s: too many links, or one that cannot be read: %w", path, err)
 		}
+		if filepath.IsAbs(target) {
+			at = "/"
+		}
+		rest = append(strings.Split(target, "/"), rest...)
 	}
+	return nil
+}
+
+// trustedOwner says who could replace a thing that is his.
+func trustedOwner(at string, info fs.FileInfo, trusted []uint32) error {
+	st, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return fmt.Errorf("%s: its owner cannot be told", at)
+	}
+	if !slices.Contains(trusted, st.Uid) {
+		return fmt.Errorf("%s belongs to user %d, who could change what runs with root's rights", at, st.Uid)
+	}
+	return nil
+}
+
+// trustedPlace judges a file, or a folder on the way to one, whose sticky bit keeps others from replacing what is not theirs.
+func trustedPlace(at string, onTheWay bool, trusted []uint32) error {
+	info, err := os.Lstat(at)
+	if err != nil {
+		return err
+	}
+	if err := trustedOwner(at, info, trusted); err != nil {
+		return err
+	}
+	st, ok := info.Sys().(*syscall.Stat_t)
+	sticky := info.IsDir() && onTheWay && info.Mode()&fs.ModeSticky != 0
+	switch mode := info.Mode().Perm(); {
+	case sticky:
+	case mode&0o002 != 0:
+		return fmt.Errorf("%s may be written by everybody (mode %o)", at, mode)
+	case mode&0o020 != 0 && ok && st.Gid != 0 && !slices.Contains(trusted, st.Gid):
+		return fmt.Errorf("%s may be written by group %d (mode %o)", at, st.Gid, mode)
+	}
+	return nil
 }

@@ -16,7 +16,7 @@ const extendSlack = time.Second
 
 // EmergencyRelease is what a person types on the console of an isolated Linux machine whose agent does not answer. The agent
 // goes first: as long as it runs, the kernel lets nobody else delete its table ("Operation not permitted").
-const EmergencyRelease = `systemctl stop edr-bridge-agent edr-bridge || kill -9 "$(pidof edr-bridge)"
+const EmergencyRelease = `systemctl stop edr-bridge-agent edr-bridge; kill -9 $(pidof edr-bridge)
 rm -f /var/lib/edr-bridge*/isolation/isolation.json # else the next start isolates again
 nft delete table inet edr_bridge_isolation
 for p in /proc/[0-9]*; do                           # containers with interfaces of their own

@@ -15,7 +15,7 @@ import (
 func (j *Jobs) begin(ctx context.Context, r Record, lock *files.Locked, work Work) {
 	// The job outlives the order's place in the pipeline; Close and Cancel end it.
 	own, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
-	live := &job{record: r, cancel: cancel, ended: make(chan struct{})}
+	live := &job{kind: r.Kind, record: r, cancel: cancel, ended: make(chan struct{})}
 	j.live[r.ID] = live
 	j.wg.Go(func() {
 		defer cancel(nil)
@@ -25,13 +25,18 @@ func (j *Jobs) begin(ctx context.Context, r Record, lock *files.Locked, work Wor
 
 // carryOut runs the work when it is its turn and writes down what became of it.
 func (j *Jobs) carryOut(ctx context.Context, live *job, lock *files.Locked, work Work) {
-	defer lock.Release()
+	kept := false
+	defer func() {
+		if !kept {
+			lock.Release()
+		}
+	}()
 	var (
 		detail string
 		result any
 		err    error
 	)
-	if goesOn(live.record.Kind) {
+	if goesOn(live.kind) {
 		// A program works by itself; only who waits for it is here.
 		detail, result, err = j.run(ctx, live, work)
 	} else {
@@ -62,11 +67,14 @@ func (j *Jobs) carryOut(ctx context.Context, live *job, lock *files.Locked, work
 	}
 	ended := *r
 	live.mu.Unlock()
-	if werr := j.write(ended); werr != nil {
-		j.cfg.Logger.Error("end of a job was not written down", "order", ended.ID, "err", werr)
-	}
 	if err != nil {
 		j.cfg.Logger.Warn("job failed", "order", ended.ID, "task", string(ended.Kind), "err", err)
+	}
+	if werr := j.write(ended); werr != nil {
+		j.cfg.Logger.Error("end of a job was not written down, it is tried again", "order", ended.ID, "err", werr)
+		kept = true
+		j.keep(live, ended, lock)
+		return
 	}
 	j.forget(live)
 }

@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
-	"slices"
 	"sync"
 	"time"
 
@@ -21,8 +20,10 @@ const (
 	defaultAtOnce = 2
 	// defaultKeep is how long ended jobs are remembered: longer than any order can still be looked for.
 	defaultKeep = 30 * 24 * time.Hour
-	// maxQueued bounds the jobs that wait for their turn.
-	maxQueued = 64
+	// maxQueued bounds the scans that run or wait for their turn, maxPrograms the started programs that are waited for: each costs a goroutine
+	// and an open lock file, and most of them hours.
+	maxQueued   = 64
+	maxPrograms = 1024
 	// tellEvery is how often progress is written down; Follow answers from memory.
 	tellEvery = 10 * time.Second
 )
@@ -65,15 +66,17 @@ type Jobs struct {
 	cfg  Config
 	turn chan struct{}
 
-	// mu guards live and closed.
-	mu     sync.Mutex
-	live   map[string]*job
-	closed bool
-	wg     sync.WaitGroup
+	// mu guards live, unwritten and closed.
+	mu        sync.Mutex
+	live      map[string]*job
+	unwritten map[string]*unwritten
+	closed    bool
+	wg        sync.WaitGroup
 }
 
 // job is one that runs in this process.
 type job struct {
+	kind bridge.Kind
 	// mu guards record.
 	mu     sync.Mutex
 	record Record
@@ -96,7 +99,9 @@ func New(cfg Config) (*Jobs, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	return &Jobs{cfg: cfg, turn: make(chan struct{}, cfg.AtOnce), live: make(map[string]*job)}, nil
+	return &Jobs{
+		cfg: cfg, turn: make(chan struct{}, cfg.AtOnce), live: make(map[string]*job), unwritten: make(map[string]*unwritten),
+	}, nil
 }
 
 // Begin begins the job of an order and returns its record, StateRunning; fresh is true. When the order has one already, in this process
@@ -115,6 +120,9 @@ func (j *Jobs) Begin(ctx context.Context, id string, kind bridge.Kind, work Work
 	}
 	if old, ok := j.live[id]; ok {
 		return old.now(), false, nil
+	}
+	if ended, ok := j.unwritten[id]; ok {
+		return ended.record, false, nil
 	}
 	if err := os.MkdirAll(j.cfg.Dir, 0o700); err != nil {
 		return Record{}, false, verdict.Hopeless("folder of jobs: %w", err)
@@ -142,9 +150,9 @@ func (j *Jobs) Begin(ctx context.Context, id string, kind bridge.Kind, work Work
 		lock.Release()
 		return Record{}, false, verdict.Undecided("%w", err)
 	}
-	if len(j.live) >= maxQueued {
+	if err := j.room(kind); err != nil {
 		lock.Release()
-		return Record{}, false, verdict.Untouched("%d jobs wait already", len(j.live))
+		return Record{}, false, err
 	}
 	r = Record{ID: id, Kind: kind, State: bridge.StateRunning, Detail: "waits for its turn", Begun: j.cfg.Now().UTC()}
 	if err := j.write(r); err != nil {
@@ -155,28 +163,47 @@ func (j *Jobs) Begin(ctx context.Context, id string, kind bridge.Kind, work Work
 	return r, true, nil
 }
 
+// room refuses what would be one job too many. j.mu is held.
+func (j *Jobs) room(kind bridge.Kind) error {
+	if j.writeAgain(); len(j.unwritten) >= maxUnwritten {
+		return verdict.Untouched("the ends of %d jobs could not be written: look at the disk of %s", len(j.unwritten), j.cfg.Dir)
+	}
+	most, same := maxQueued, 0
+	if goesOn(kind) {
+		most = maxPrograms
+	}
+	for _, live := range j.live {
+		if goesOn(live.kind) == goesOn(kind) {
+			same++
+		}
+	}
+	if same >= most {
+		return verdict.Untouched("%d jobs of this sort are under way already", same)
+	}
+	return nil
+}
+
 // Resume goes on with jobs that a process which ended left behind: work returns how, or nil for what cannot go on; such a job
 // has then failed as broken off. It is called once, before anybody asks about orders. Jobs that another process carries out are left alone.
+// A record that cannot be read is logged and keeps no other job back; the error is that of the directory, or why ctx ended.
 func (j *Jobs) Resume(ctx context.Context, work func(Record) Work) error {
 	ids, err := j.ids()
 	if err != nil {
 		return err
 	}
-	var errs []error
 	for _, id := range ids {
 		if cause := context.Cause(ctx); cause != nil {
-			return errors.Join(append(errs, cause)...)
+			return cause
 		}
-		if err := j.resume(ctx, id, work); err != nil {
-			errs = append(errs, err)
+		if err := j.resume(ctx, id, work); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			j.cfg.Logger.Warn("job of an earlier process cannot go on", "order", id, "err", err)
 		}
 	}
-	return errors.Join(errs...)
+	return nil
 }
 
 func (j *Jobs) resume(ctx context.Context, id string, work func(Record) Work) error {
-	r, err := j.read(id)
-	if err != nil || r.State != bridge.StateRunning {
+	if r, err := j.read(id); err != nil || r.State != bridge.StateRunning {
 		return err
 	}
 	j.mu.Lock()
@@ -189,6 +216,11 @@ func (j *Jobs) resume(ctx context.Context, id string, work func(Record) Work) er
 		return nil
 	}
 	if err != nil {
+		return err
+	}
+	r, err := j.read(id) // another process may have ended it before it gave the lock back
+	if err != nil || r.State != bridge.StateRunning {
+		lock.Release()
 		return err
 	}
 	do := work(r)
@@ -230,10 +262,20 @@ func (j *Jobs) Of(id string) (Record, error) {
 		return Record{}, fmt.Errorf("%w: %w", ErrUnknown, err)
 	}
 	j.mu.Lock()
-	live := j.live[id]
+	j.writeAgain()
+	j.mu.Unlock()
+	return j.of(id)
+}
+
+func (j *Jobs) of(id string) (Record, error) {
+	j.mu.Lock()
+	live, ended := j.live[id], j.unwritten[id]
 	j.mu.Unlock()
 	if live != nil {
 		return live.now(), nil
+	}
+	if ended != nil {
+		return ended.record, nil
 	}
 	r, err := j.read(id)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -284,46 +326,8 @@ func (j *Jobs) Cancel(id string) error {
 	return nil
 }
 
-// List returns all records, the latest first. Records that cannot be read are errors beside them.
-func (j *Jobs) List() ([]Record, error) {
-	ids, err := j.ids()
-	errs := []error{err}
-	records := make([]Record, 0, len(ids))
-	for _, id := range ids {
-		r, err := j.Of(id)
-		if err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		records = append(records, r)
-	}
-	slices.SortFunc(records, func(a, b Record) int { return b.Begun.Compare(a.Begun) })
-	return records, errors.Join(errs...)
-}
-
-// Prune forgets jobs that ended longer ago than Keep and returns how many.
-func (j *Jobs) Prune() (int, error) {
-	ids, err := j.ids()
-	if err != nil {
-		return 0, err
-	}
-	gone := 0
-	var errs []error
-	for _, id := range ids {
-		r, err := j.Of(id)
-		if err != nil || r.Ended.IsZero() || j.cfg.Now().Sub(r.Ended) < j.cfg.Keep {
-			continue
-		}
-		if err := errors.Join(os.Remove(j.file(id)), os.Remove(j.file(id)+lockSuffix)); err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		gone++
-	}
-	return gone, errors.Join(errs...)
-}
-
-// Close ends all jobs of this process as broken off and waits for them. No job begins after it.
+// Close ends all jobs of this process as broken off and waits for them. No job begins after it. The error names the jobs whose end could not
+// be written: who looks next believes that they were broken off.
 func (j *Jobs) Close() error {
 	j.mu.Lock()
 	j.closed = true
@@ -332,7 +336,7 @@ func (j *Jobs) Close() error {
 	}
 	j.mu.Unlock()
 	j.wg.Wait()
-	return nil
+	return j.giveUp()
 }
 
 // Remembers reports whether the agent keeps the outcome of orders of this kind by their id: carrying one out again under the same id answers

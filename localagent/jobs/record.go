@@ -77,13 +77,18 @@ func (j *Jobs) read(id string) (Record, error) {
 	return s.Record, nil
 }
 
-// write makes the record durable before it returns.
-func (j *Jobs) write(r Record) error {
+// short returns the record without a result that is too long to keep.
+func (r Record) short() Record {
 	if len(r.Result) > maxResult {
 		r.Detail += fmt.Sprintf("; its result of %d bytes was too long to keep", len(r.Result))
 		r.Result = nil
 	}
-	b, err := json.Marshal(stored{version, r})
+	return r
+}
+
+// write makes the record durable before it returns.
+func (j *Jobs) write(r Record) error {
+	b, err := json.Marshal(stored{version, r.short()})
 	if err != nil {
 		return err
 	}

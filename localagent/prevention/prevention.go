@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -24,7 +25,7 @@ const (
 	defaultWorkers  = 4
 	maxWorkers      = 64
 	defaultBreaker  = 10
-	defaultDisable  = "/run/edr-bridge/disable"
+	defaultDisable  = "/run/edr-bridge-agent/disable"
 )
 
 // Mode says what becomes of an execution a rule is about.
@@ -79,7 +80,7 @@ type Config struct {
 	// 1024 wait is dropped and counted. Nil = nobody is told.
 	Denied func(Denial)
 	// Disable is the emergency switch: while a file of this path exists nothing is denied. Any shell makes it without starting
-	// a program (`> path`). Empty = /run/edr-bridge/disable.
+	// a program (`> path`). Empty = /run/edr-bridge-agent/disable.
 	Disable string
 	// Logger receives what people want in the timeline of an incident; nil discards.
 	Logger *slog.Logger
@@ -172,6 +173,10 @@ func (g *Guard) Run(ctx context.Context) error {
 	lock, err := g.lock()
 	if err != nil {
 		return fmt.Errorf("prevention: %w", err)
+	}
+	// Whoever needs the switch cannot run mkdir any more.
+	if err := os.MkdirAll(filepath.Dir(g.cfg.Disable), 0o755); err != nil {
+		g.cfg.Logger.Warn("the folder of the emergency switch cannot be made", "path", g.cfg.Disable, "err", err)
 	}
 	g.owned.Store(true)
 	defer func() {

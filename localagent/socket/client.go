@@ -15,15 +15,26 @@ import (
 	"github.com/edr-bridge/edr-bridge/localagent/jobs"
 )
 
-// dialTimeout is how long the client waits for a full socket.
-const dialTimeout = 5 * time.Second
+const (
+	// dialTimeout is how long the client waits for a full socket.
+	dialTimeout = 5 * time.Second
+	// lookTimeout is how long an agent may take for what changes nothing, and for what people ask: it answers such questions from memory, disk
+	// and the kernel.
+	lookTimeout = 10 * time.Second
+	// executeTimeout bounds an order although its own context ends it, because a bridge that has no such end must not wait for good.
+	executeTimeout = 30 * time.Minute
+)
+
+// errSilent is the cause of the end of a call that the agent took and did not answer.
+var errSilent = errors.New("the agent took the call and did not answer in time: look at its log, and restart it when it hangs")
 
 // ErrNoAgent is returned when nobody answers on the socket.
 var ErrNoAgent = errors.New("no agent answers on its socket")
 
 // Client is the agent as the bridge sees it. It is safe for many goroutines.
 type Client struct {
-	path string
+	path          string
+	look, execute time.Duration // how long calls may take
 }
 
 var (
@@ -34,10 +45,12 @@ var (
 )
 
 // NewClient returns the client of the agent that listens at path. It connects with each call.
-func NewClient(path string) *Client { return &Client{path} }
+func NewClient(path string) *Client {
+	return &Client{path: path, look: lookTimeout, execute: executeTimeout}
+}
 
 // Execute has the agent carry out o; see localagent.Agent. Without an agent the error is Unreachable; one that goes away before it answered
-// leaves the order Unknown.
+// leaves the order Unknown, and so does one that has not answered after 30 min. It blocks until then or until ctx ends.
 func (c *Client) Execute(ctx context.Context, o bridge.Order) (bridge.Receipt, error) {
 	w, err := encodeOrder(o)
 	if err != nil {
@@ -55,7 +68,7 @@ func (c *Client) Execute(ctx context.Context, o bridge.Order) (bridge.Receipt, e
 	return bridge.Receipt{State: a.Receipt.State, Ref: a.Receipt.Ref, Detail: a.Receipt.Detail}, nil
 }
 
-// ResolveProcess has the agent look at a process; see localagent.Agent.
+// ResolveProcess has the agent look at a process; see localagent.Agent. It blocks for 10 s at most; the error is Retry then.
 func (c *Client) ResolveProcess(ctx context.Context, p bridge.Process, digests bool) (bridge.Process, error) {
 	a, err := c.call(ctx, request{Method: methodResolve, Process: new(process(p)), Digests: digests})
 	if err == nil && a.Process == nil {
@@ -67,7 +80,7 @@ func (c *Client) ResolveProcess(ctx context.Context, p bridge.Process, digests b
 	return bridge.Process(*a.Process), nil
 }
 
-// Follow asks the agent how orders it accepted go on.
+// Follow asks the agent how orders it accepted go on. It blocks for 10 s at most; the error is Retry then.
 func (c *Client) Follow(ctx context.Context, orders []bridge.Order) ([]bridge.Progress, error) {
 	if len(orders) == 0 {
 		return nil, nil
@@ -96,7 +109,8 @@ func (c *Client) Follow(ctx context.Context, orders []bridge.Order) ([]bridge.Pr
 func (c *Client) Repeats(k bridge.Kind) bool { return jobs.Remembers(k) }
 
 // Ask asks the agent what it was told to answer people, and fills in out (nil = the answer does not matter). The error wraps ErrNoAgent when nobody
-// answers.
+// answers. It blocks for 10 s at most, or until ctx ends; an agent that went away or kept
+// silent leaves it Unknown, because some of what people ask has an effect.
 func (c *Client) Ask(ctx context.Context, what string, params, out any) error {
 	req := request{Method: methodAsk, Ask: what}
 	if params != nil {
@@ -118,6 +132,12 @@ func (c *Client) call(ctx context.Context, req request) (answer, error) {
 	if cause := context.Cause(ctx); cause != nil {
 		return answer{}, &bridge.ExecError{Class: bridge.Retry, Err: fmt.Errorf("not begun: %w", cause)}
 	}
+	wait := c.look
+	if req.Method == methodExecute {
+		wait = c.execute
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, wait, errSilent)
+	defer cancel()
 	req.Version = version
 	conn, err := (&net.Dialer{Timeout: dialTimeout}).DialContext(ctx, "unix", c.path)
 	if err != nil {
@@ -131,7 +151,7 @@ func (c *Client) call(ctx context.Context, req request) (answer, error) {
 	var a answer
 	if err := readLine(conn, maxAnswer, &a); err != nil {
 		class := bridge.Unknown
-		if req.Method != methodExecute {
+		if req.Method == methodFollow || req.Method == methodResolve { // they change nothing
 			class = bridge.Retry
 		}
 		if cause := context.Cause(ctx); cause != nil {

@@ -52,28 +52,42 @@ type removal struct {
 
 // remove takes the file out of everybody's reach, looks that it is still what was judged, and unlinks it. ready runs between
 // the durable intent and the taking. Its errors are *verdict.Error, or wrap ErrAtRestart; all but Unknown ones say that the
-// file is at its place and that nothing is pending.
+// file is at its place, and that nothing is pending unless the copy of it could not be removed.
 func (v *Vault) remove(ctx context.Context, r *removal, ready func() error) error {
 	stage, err := r.p.Stage(v.stageDir())
 	if err != nil {
 		return fileVerdict(ctx, r.s.path, err)
 	}
-	err = v.removeBy(ctx, r, stage, ready)
+	err = v.removeBy(ctx, r, stage, ready, false)
 	if !errors.Is(err, files.ErrNoStage) {
 		return err
 	}
+	v.cfg.crash("again")
+	// The note stays until that of the next try takes its place: it tells that the file is not in quarantine although its copy is.
 	near, errNear := r.p.NearStage()
 	if errNear != nil {
-		return err
+		return v.untouched(r.id, err)
 	}
-	return v.removeBy(ctx, r, near, func() error { return nil })
+	return v.removeBy(ctx, r, near, func() error { return nil }, true)
 }
 
-// removeBy is remove with a stage, which it closes.
-func (v *Vault) removeBy(ctx context.Context, r *removal, stage *files.Stage, ready func() error) error {
+// untouched clears what is written about a file that is at its place. The copy goes first, as in Recover: without the note it would
+// say that the file was taken.
+func (v *Vault) untouched(id string, err error) error {
+	if itemErr := v.removeItem(id); itemErr != nil {
+		return errors.Join(err, itemErr)
+	}
+	err = errors.Join(err, v.dropPending(id))
+	v.cfg.crash("dropped")
+	return err
+}
+
+// removeBy is remove with a stage, which it closes. When the file does not fit into that, and it is not the last one, the error wraps
+// ErrNoStage and the note stays.
+func (v *Vault) removeBy(ctx context.Context, r *removal, stage *files.Stage, ready func() error, last bool) error {
 	s, id := r.s, r.id
 	// The stage goes before the note that tells where it is.
-	untouched := func(err error) error { return errors.Join(err, stage.Close(), v.dropPending(id)) }
+	untouched := func(err error) error { return v.untouched(id, errors.Join(err, stage.Close())) }
 	if err := v.writePending(r, stage); err != nil {
 		return untouched(fileVerdict(ctx, s.path, err))
 	}
@@ -83,6 +97,9 @@ func (v *Vault) removeBy(ctx context.Context, r *removal, stage *files.Stage, re
 	}
 	v.cfg.crash("ready")
 	taken, err := r.p.Take(stage, id)
+	if errors.Is(err, files.ErrNoStage) && !last {
+		return errors.Join(fileVerdict(ctx, s.path, err), stage.Close())
+	}
 	if err != nil {
 		err = fileVerdict(ctx, s.path, err)
 		if verdict.Of(err).Class == bridge.Unknown {
