@@ -47,8 +47,8 @@ type Start struct {
 	User string `yaml:"user,omitempty"`
 	// TimeLimit is how long a program may run before it is ended with all it started, 1s to 24h. Default 10m.
 	TimeLimit time.Duration `yaml:"time_limit"`
-	// Cgroup is the cgroup v2 directory below which each program gets a group of its own, which ends with all its members. Default none: a
-	// program has a session of its own, and what leaves that is not found at its end.
+	// Cgroup is the cgroup v2 directory below which each program gets a group of its own, which ends with all its members. Default for
+	// an agent that stays: edr-bridge below the root of cgroup v2. Without one a program has a session of its own.
 	Cgroup string `yaml:"cgroup,omitempty"`
 }
 

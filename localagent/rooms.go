@@ -30,6 +30,9 @@ const (
 	vaultKey      = "quarantine.key"
 )
 
+// keepPrograms is how long records and outputs of programs stay: longer than any order can still be looked for.
+const keepPrograms = 30 * 24 * time.Hour
+
 // pruneEvery is how often what is older than its time is forgotten.
 const pruneEvery = time.Hour
 
@@ -178,6 +181,11 @@ func (a *Agent) prune(ctx context.Context) {
 			a.log.Warn("old jobs were not forgotten", "err", err)
 		} else if n > 0 {
 			a.log.Info("old jobs forgotten", "jobs", n)
+		}
+		if n, err := a.start.Prune(keepPrograms); err != nil {
+			a.log.Warn("records of old programs were not removed", "err", err)
+		} else if n > 0 {
+			a.log.Info("records of old programs removed", "programs", n)
 		}
 		if n, err := a.vault.Prune(ctx); err != nil && ctx.Err() == nil {
 			a.log.Warn("old quarantined files were not removed", "err", err)

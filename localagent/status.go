@@ -51,7 +51,7 @@ func (a *Agent) Status(ctx context.Context) Status {
 		}
 		st.QuarantineBytes, _ = a.vault.Used(ctx)
 	}
-	records, _ := a.jobs.List()
+	records, _ := a.jobs.Summaries()
 	st.Jobs = len(records)
 	for _, r := range records {
 		if r.State == bridge.StateRunning {
@@ -70,8 +70,12 @@ func (a *Agent) RemoveRule(ctx context.Context, id string) error { return a.guar
 // ResumePrevention lets the guard block again after its breaker opened.
 func (a *Agent) ResumePrevention(ctx context.Context) error { return a.guard.Resume(ctx) }
 
-// Jobs returns scans and programs that were started, the latest first.
-func (a *Agent) Jobs() ([]jobs.Record, error) { return a.jobs.List() }
+// Jobs returns scans and programs that were started, the latest first, without their results. Records that cannot be read are errors beside
+// the others.
+func (a *Agent) Jobs() ([]jobs.Record, error) { return a.jobs.Summaries() }
+
+// Job returns the job of an order with its result; the error wraps jobs.ErrUnknown when there is none.
+func (a *Agent) Job(orderID string) (jobs.Record, error) { return a.jobs.Of(orderID) }
 
 // CancelJob tells the job of an order to end; the error wraps jobs.ErrUnknown when none runs here.
 func (a *Agent) CancelJob(id string) error { return a.jobs.Cancel(id) }

@@ -292,26 +292,33 @@ func (a *app) agentJobsCommand() *cobra.Command {
   edr-bridge agent jobs o3f9c2 -o json`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			var list []jobs.Record
-			if _, err := a.askVerb(cmd.Context(), askJobs, nil, &list); err != nil {
+			if len(args) == 1 {
+				return a.agentJob(cmd.Context(), args[0])
+			}
+			var answer jobsAnswer
+			if _, err := a.askVerb(cmd.Context(), askJobs, nil, &answer); err != nil {
 				return err
 			}
-			if len(args) == 0 {
-				for i := range list {
-					list[i].Result = nil
-				}
-				return printResult(a, list, []string{"ORDER", "TASK", "STATE", "BEGUN", "ENDED", "WHAT"}, func(r jobs.Record) []string {
-					return []string{r.ID, string(r.Kind), string(r.State), stamp(r.Begun), stamp(r.Ended), r.Detail}
-				})
+			if answer.Trouble != "" {
+				a.say("%s", printable(answer.Trouble))
 			}
-			for _, r := range list {
-				if r.ID == args[0] {
-					return printOne(a, r, func(out io.Writer) error { return writeJob(out, r) })
-				}
-			}
-			return fail(exitNotFound, "agent.job", fmt.Errorf("no job of order %s is known", printable(args[0])), "edr-bridge agent jobs")
+			return printResult(a, answer.Jobs, []string{"ORDER", "TASK", "STATE", "BEGUN", "ENDED", "WHAT"}, func(r jobs.Record) []string {
+				return []string{r.ID, string(r.Kind), string(r.State), stamp(r.Begun), stamp(r.Ended), r.Detail}
+			})
 		},
 	}
+}
+
+// agentJob prints one job with its result.
+func (a *app) agentJob(ctx context.Context, id string) error {
+	var answer jobAnswer
+	if _, err := a.askVerb(ctx, askJob, id, &answer); err != nil {
+		return err
+	}
+	if !answer.Known {
+		return fail(exitNotFound, "agent.job", fmt.Errorf("no job of order %s is known", printable(id)), "edr-bridge agent jobs")
+	}
+	return printOne(a, answer.Job, func(out io.Writer) error { return writeJob(out, answer.Job) })
 }
 
 func writeJob(out io.Writer, r jobs.Record) error {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/edr-bridge/edr-bridge/localagent"
+	"github.com/edr-bridge/edr-bridge/localagent/jobs"
 	"github.com/edr-bridge/edr-bridge/localagent/socket"
 )
 
@@ -20,6 +21,7 @@ const (
 	askRemoveRule = "remove-rule"
 	askResume     = "resume-prevention"
 	askJobs       = "jobs"
+	askJob        = "job"
 	askCancelJob  = "cancel-job"
 	askRelease    = "release"
 	askKeep       = "keep-isolated"
@@ -31,7 +33,25 @@ func agentAsks(agent *localagent.Agent) map[string]socket.Ask {
 		askStatus: func(ctx context.Context, _ json.RawMessage) (any, error) { return agent.Status(ctx), nil },
 		askBlocks: func(ctx context.Context, _ json.RawMessage) (any, error) { return agent.Blocked(ctx) },
 		askRules:  func(ctx context.Context, _ json.RawMessage) (any, error) { return agent.Rules(ctx) },
-		askJobs:   func(context.Context, json.RawMessage) (any, error) { return agent.Jobs() },
+		askJobs: func(context.Context, json.RawMessage) (any, error) {
+			list, err := agent.Jobs()
+			answer := jobsAnswer{Jobs: list}
+			if err != nil {
+				answer.Trouble = err.Error() // the others are there all the same
+			}
+			return answer, nil
+		},
+		askJob: func(_ context.Context, params json.RawMessage) (any, error) {
+			var id string
+			if err := json.Unmarshal(params, &id); err != nil {
+				return nil, errors.New("params: want the id of an order")
+			}
+			r, err := agent.Job(id)
+			if errors.Is(err, jobs.ErrUnknown) {
+				return jobAnswer{}, nil
+			}
+			return jobAnswer{Known: true, Job: r}, err
+		},
 		askResume: func(ctx context.Context, _ json.RawMessage) (any, error) { return nil, agent.ResumePrevention(ctx) },
 		askKeep: func(ctx context.Context, params json.RawMessage) (any, error) {
 			var until time.Time
@@ -47,6 +67,19 @@ func agentAsks(agent *localagent.Agent) map[string]socket.Ask {
 		askRemoveRule: named(func(ctx context.Context, id string) error { return agent.RemoveRule(ctx, id) }),
 		askCancelJob:  named(func(_ context.Context, id string) error { return agent.CancelJob(id) }),
 	}
+}
+
+// jobsAnswer is what is known of the jobs.
+type jobsAnswer struct {
+	Jobs []jobs.Record `json:"jobs"`
+	// Trouble says which records could not be read.
+	Trouble string `json:"trouble,omitempty"`
+}
+
+// jobAnswer is one job with its result.
+type jobAnswer struct {
+	Known bool        `json:"known"`
+	Job   jobs.Record `json:"job"`
 }
 
 // named answers what is about one thing with a name.

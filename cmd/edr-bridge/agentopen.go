@@ -89,7 +89,7 @@ func (w *wiring) agentConfig() (localagent.Config, error) {
 		Scan:               scan.Config{Clamd: l.Scan.Clamd, Signatures: l.Scan.Signatures, MaxFile: int64(l.Scan.MaxFile), MaxTime: l.Scan.MaxTime, Workers: l.Scan.Workers},
 		IOC:                ioc.Config{MaxFile: int64(l.Scan.MaxFile), MaxTime: l.Scan.MaxTime, Workers: l.Scan.Workers},
 		QuarantineFindings: l.Scan.Quarantine,
-		Start:              localagent.LauncherConfig{User: l.Start.User, TimeLimit: l.Start.TimeLimit, CgroupParent: l.Start.Cgroup},
+		Start:              localagent.LauncherConfig{User: l.Start.User, TimeLimit: l.Start.TimeLimit, CgroupParent: l.Start.Cgroup, FindGroup: w.resident},
 		Logger:             w.log,
 	}, nil
 }

@@ -74,4 +74,8 @@ func LockFile(path string) (*Locked, error) {
 }
 
 // Release gives the lock back.
-func (l *Locked) Release() { _ = l.f.Close() }
+func (l *Locked) Release() {
+	// A child that is forked at this moment has the descriptor too, until it begins its program.
+	unlock(l.f)
+	_ = l.f.Close()
+}

@@ -26,3 +26,6 @@ func lock(f *os.File) (held bool, err error) {
 
 // SyncDir does nothing: NTFS keeps a log of renames, and folders cannot be synced.
 func SyncDir(string) error { return nil }
+
+// unlock has nothing to do: handles are not inherited.
+func unlock(*os.File) {}

@@ -175,7 +175,7 @@ func (g *Guard) Run(ctx context.Context) error {
 		return fmt.Errorf("prevention: %w", err)
 	}
 	// Whoever needs the switch cannot run mkdir any more.
-	if err := os.MkdirAll(filepath.Dir(g.cfg.Disable), 0o755); err != nil {
+	if err := os.MkdirAll(filepath.Dir(g.cfg.Disable), 0o755); err != nil { //nolint:gosec // everybody may look, as into /run
 		g.cfg.Logger.Warn("the folder of the emergency switch cannot be made", "path", g.cfg.Disable, "err", err)
 	}
 	g.owned.Store(true)
