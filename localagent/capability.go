@@ -66,13 +66,13 @@ func windowsHow(k bridge.Kind) string {
 	case bridge.KindDeleteFile:
 		return "no reparse points; a busy file is renamed and deleted at the next start of the machine, which the receipt says"
 	case bridge.KindIsolateHost:
-		return "Windows Filtering Platform, persistent, ended by the agent or a scheduled task; needs real Windows"
+		return "Windows Filtering Platform; each filter carries its own end, and a scheduled task takes it away when the agent is gone. wine has no such platform: rules, expiry and roll-back are tested against one in memory"
 	case bridge.KindBlockAddress:
-		return "Windows Filtering Platform; needs real Windows"
+		return "Windows Filtering Platform, as isolateHost"
 	case bridge.KindPreventExecution:
-		return "by name through Image File Execution Options (every file of that name), by digest or path through Software Restriction Policies; not AppLocker, not WDAC; no scripts, no documents"
+		return "by path through Image File Execution Options, by path and content through Software Restriction Policies, which Windows 11 22H2 and later may ignore: the receipt says so; a digest alone is refused. Not AppLocker, not WDAC; no scripts, no documents. The registry was tested under wine, that Windows obeys it was not"
 	case bridge.KindIOCScan:
-		return "files and processes; other terms are reported as not supported"
+		return "files, processes, ports and services; other terms are reported as not supported"
 	case bridge.KindOnDemandScan:
 		return "folders and drives, with the built-in engine or clamd over loopback TCP"
 	default:
