@@ -67,7 +67,11 @@ func newRooms(cfg *Config) (rooms, error) {
 
 	v := cfg.Quarantine
 	v.Dir, v.Protected, v.DryRun, v.MaxTargets, v.Logger, v.Now = at(dirQuarantine), r.mayTake(cfg), cfg.DryRun, cfg.MaxTargets, cfg.Logger, cfg.Now
-	if v.Key == nil {
+	switch {
+	case v.Key != nil:
+	case runtime.GOOS == "windows":
+		v.Key = vault.DPAPIKey(at(vaultKey))
+	default:
 		v.Key = vault.FileKey(at(vaultKey))
 	}
 	r.vault, err = vault.New(v)
