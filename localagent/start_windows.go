@@ -316,8 +316,14 @@ func (l *Launcher) overtime(ctx context.Context, p *program, n *note) []string {
 	}
 	pl := &plan{}
 	defer pl.close()
-	if root, err := pin(p.pid); err == nil {
+	if root, err := pin(p.pid); err == nil && root.start == p.start {
 		pl.targets = append(pl.targets, root)
+		if reason, why, err := l.trees.protected(ctx, root); err != nil || reason != bridge.ReasonNone {
+			l.log.Error("a program whose time is over is not ended", "order", n.Order, "why", why, "err", err)
+			return []string{fmt.Sprintf("%s: %s", root, why)}
+		}
+	} else if err == nil {
+		root.close()
 	}
 	if err := l.trees.grow(ctx, pl); err != nil {
 		l.log.Error("the tree of a program was not found whole", "order", n.Order, "err", err)
