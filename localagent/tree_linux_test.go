@@ -208,10 +208,12 @@ func TestAProcessThatWasStoppedBeforeStaysStoppedWhenItsTreeIsSpared(t *testing.
 	})
 }
 
-// childless is true once all that the process started has given it up.
-func childless(v *victim) bool {
-	b, err := os.ReadFile("/proc/" + itoa(v.pid) + "/task/" + itoa(v.pid) + "/children")
-	return err == nil && len(b) == 0
+// orphaned is true once the script of the process has written the file that
+// says: all that it started has given it up. Counting its children says less,
+// since it has none between two starts either.
+func orphaned(file string) bool {
+	_, err := os.Stat(file)
+	return err == nil
 }
 
 func TestATreeWithItsOwnControlGroupTakesWhatGaveUpItsParent(t *testing.T) {
@@ -220,15 +222,15 @@ func TestATreeWithItsOwnControlGroupTakesWhatGaveUpItsParent(t *testing.T) {
 		return
 	}
 	shell := agenttest.Program(t, "dash", "daemons")
-	script := `n=0; while [ $n -lt 20 ]; do n=$((n+1)); ( (while :; do read x < /dev/zero; done) & ) ; done; while :; do read x < /dev/zero; done`
-	var v *victim
-	ready := func() bool { return childless(v) && len(running(t, shell)) == 21 }
+	script := `n=0; while [ $n -lt 20 ]; do n=$((n+1)); ( (while :; do read x < /dev/zero; done) & ) ; done; : > "$0"; while :; do read x < /dev/zero; done`
+	told := filepath.Join(t.TempDir(), "orphaned")
+	ready := func() bool { return orphaned(told) && len(running(t, shell)) == 21 }
 	a := newAgent(t, func(c *Config) { c.MaxTargets = 100 })
 
 	shared := subgroup(t, root, "shared")
 	bystander := startIn(t, shared, exec.Command(agenttest.Program(t, "sleep", "bystander"), "3600"))
 	time.Sleep(3 * time.Second / userHZ) // so that the bystander is the older one
-	v = startIn(t, shared, exec.Command(shell, "-c", script))
+	v := startIn(t, shared, exec.Command(shell, "-c", script, told))
 	agenttest.Eventually(t, "the daemons run", ready)
 	done(t, a, withTree(about(t, a, v)), "ended pid ")
 	if bystander.dead() {
@@ -240,8 +242,11 @@ func TestATreeWithItsOwnControlGroupTakesWhatGaveUpItsParent(t *testing.T) {
 	write(t, filepath.Join(shared, "cgroup.kill"), "1")
 	agenttest.Eventually(t, "the daemons are dead", func() bool { return len(running(t, shell)) == 0 })
 
+	if err := os.Remove(told); err != nil {
+		t.Fatal(err)
+	}
 	own := subgroup(t, root, "evil.service")
-	v = startIn(t, own, exec.Command(shell, "-c", script))
+	v = startIn(t, own, exec.Command(shell, "-c", script, told))
 	agenttest.Eventually(t, "the daemons run", ready)
 	o := withTree(about(t, a, v))
 	_, err := newAgent(t, func(c *Config) { c.MaxTargets = 20 }).Execute(t.Context(), o)
@@ -264,9 +269,10 @@ func TestAControlGroupWithAProtectedProcessIsNotEndedAsAWhole(t *testing.T) {
 		return
 	}
 	shell, elder := agenttest.Program(t, "dash", "parent"), agenttest.Program(t, "sleep", "elder")
+	told := filepath.Join(t.TempDir(), "orphaned")
 	group := subgroup(t, root, "mixed.service")
-	v := startIn(t, group, exec.Command(shell, "-c", `("$0" 3600 &) ; ("$1" -c "while :; do read x < /dev/zero; done" &) ; while :; do read x < /dev/zero; done`, elder, shell))
-	agenttest.Eventually(t, "all run", func() bool { return childless(v) && len(running(t, shell)) == 2 && len(running(t, elder)) == 1 })
+	v := startIn(t, group, exec.Command(shell, "-c", `("$0" 3600 &) ; ("$1" -c "while :; do read x < /dev/zero; done" &) ; : > "$2"; while :; do read x < /dev/zero; done`, elder, shell, told))
+	agenttest.Eventually(t, "all run", func() bool { return orphaned(told) && len(running(t, shell)) == 2 && len(running(t, elder)) == 1 })
 	a := newAgent(t, func(c *Config) {
 		c.Protected = func(image string) (bridge.Reason, string) {
 			if image == elder {
