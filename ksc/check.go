@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"time"
+
+	"github.com/edr-bridge/edr-bridge/servercert"
 )
 
 // certificateWarning is how long before its end a certificate is worth a word: KSC makes the next one 90 days
@@ -51,7 +53,7 @@ func (e *Executor) Check(ctx context.Context) []CheckResult {
 	c := e.client
 	err := c.Ping(ctx)
 	results := []CheckResult{loginResult(c, err)}
-	if cert := c.trust.seen.Load(); cert != nil {
+	if cert := c.trust.Seen(); cert != nil {
 		results = append(results, certificateResult(c, *cert, e.now()))
 	}
 	if err != nil {
@@ -67,7 +69,7 @@ func loginResult(c *Client, err error) CheckResult {
 	return CheckResult{Name: "login", Level: CheckPassed, Detail: fmt.Sprintf("%s at %s", c.cfg.User, c.cfg.Address)}
 }
 
-func certificateResult(c *Client, cert Certificate, now time.Time) CheckResult {
+func certificateResult(c *Client, cert servercert.Certificate, now time.Time) CheckResult {
 	r := CheckResult{
 		Name: "certificate", Level: CheckPassed,
 		Detail: fmt.Sprintf("%s, SHA-256 %s, valid until %s", cert.Subject, cert.Fingerprint, cert.NotAfter.UTC().Format(time.DateOnly)),

@@ -17,6 +17,8 @@ import (
 	"github.com/go-resty/resty/v2"
 	"github.com/hashicorp/go-retryablehttp"
 	"github.com/sony/gobreaker/v2"
+
+	"github.com/edr-bridge/edr-bridge/servercert"
 )
 
 const (
@@ -77,7 +79,7 @@ type Config struct {
 type Client struct {
 	cfg     Config
 	base    string // "https://host:port/api/v1.0/"
-	trust   *trust
+	trust   *servercert.Trust
 	rest    *resty.Client
 	idle    func() // closes kept connections
 	log     *slog.Logger
@@ -93,7 +95,10 @@ func New(cfg Config) (*Client, error) {
 		return nil, err
 	}
 	cfg.setDefaults()
-	t, err := newTrust(cfg)
+	t, err := servercert.New(servercert.Config{
+		Address: cfg.Address, Section: "ksc", Original: "klserver.cer on the server", CA: cfg.CA, Fingerprints: cfg.Fingerprints,
+		Thumbprints: true, SystemRoots: cfg.SystemRoots, Insecure: cfg.Insecure, Sessions: tlsSessions, Now: cfg.Now,
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/edr-bridge/edr-bridge/bridge"
 	"github.com/edr-bridge/edr-bridge/ksc"
 	"github.com/edr-bridge/edr-bridge/ksc/ksctest"
+	"github.com/edr-bridge/edr-bridge/servercert"
 )
 
 const addIncident, findIncidents, findHosts = "HostGroup.AddIncident", "HostGroup.FindIncidents", "HostGroup.FindHosts"
@@ -228,7 +229,7 @@ func TestF24ChangedCertificateIsRefusedWithItsFingerprint(t *testing.T) {
 	_ = c.Ping(t.Context()) // so that no kept connection is left on which the end of the old server shows
 	_, err := newExecutor(t, c).Execute(t.Context(), isolate(t, 0))
 	wantClass(t, err, bridge.Unreachable)
-	pin, ok := errors.AsType[*ksc.PinError](err)
+	pin, ok := errors.AsType[*servercert.PinError](err)
 	if !ok || !strings.Contains(err.Error(), "rotated") {
 		t.Fatalf("got %v", err)
 	}
@@ -249,7 +250,7 @@ func TestF24ExpiredCertificateIsRefused(t *testing.T) {
 	t.Parallel()
 	s := startMock(t, func(c *ksctest.Config) { c.CertNotAfter = time.Now().Add(-time.Hour) })
 	err := newClient(t, s).Ping(t.Context())
-	if _, ok := errors.AsType[*ksc.PinError](err); !ok || !strings.Contains(err.Error(), "expired") {
+	if _, ok := errors.AsType[*servercert.PinError](err); !ok || !strings.Contains(err.Error(), "expired") {
 		t.Errorf("got %v", err)
 	}
 }

@@ -13,7 +13,7 @@ import (
 const (
 	redacted   = "[redacted]"
 	maxExcerpt = 4 << 10 // bytes of a server's answer that are kept
-	maxName    = 256     // bytes of a name a server or certificate gave
+	maxName    = 256     // bytes of a name a server gave
 	maxSecret  = 4 << 10
 )
 

@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"testing"
 	"time"
+
+	"github.com/edr-bridge/edr-bridge/servercert"
 )
 
 func TestF22PausesAreCappedWhateverTheServerAsksFor(t *testing.T) {
@@ -69,7 +71,7 @@ func TestOnlyWhatCannotHaveBeenDoneIsTriedAgain(t *testing.T) {
 		"read 404":                 {methodFindHosts, true, status(404), nil, false},
 		"read 401":                 {methodFindHosts, true, status(401), nil, false},
 		"read 200":                 {methodFindHosts, true, status(200), nil, false},
-		"read without certificate": {methodFindHosts, false, nil, &connectError{"tls handshake", &PinError{}}, false},
+		"read without certificate": {methodFindHosts, false, nil, &connectError{"tls handshake", &servercert.PinError{}}, false},
 	} {
 		a := &attempt{method: c.m, sent: c.sent}
 		if got, err := checkRetry(a.context(context.Background()), c.resp, c.err); got != c.want || err != nil {

@@ -13,6 +13,8 @@ import (
 	"net/http/httptrace"
 	"sync"
 	"time"
+
+	"github.com/edr-bridge/edr-bridge/servercert"
 )
 
 const (
@@ -22,10 +24,10 @@ const (
 )
 
 // newTransport dials with our own trust. HTTP/1.1 only: the server handles one request at a time on each connection.
-func newTransport(cfg Config, t *trust) *http.Transport {
+func newTransport(cfg Config, t *servercert.Trust) *http.Transport {
 	d := &dialer{
 		net:     net.Dialer{KeepAlive: 30 * time.Second},
-		config:  t.config(),
+		config:  t.TLS(),
 		timeout: min(maxConnect, cfg.Timeout/2),
 	}
 	return &http.Transport{

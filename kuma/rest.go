@@ -15,6 +15,7 @@ import (
 	"github.com/go-resty/resty/v2"
 
 	"github.com/edr-bridge/edr-bridge/bridge"
+	"github.com/edr-bridge/edr-bridge/servercert"
 )
 
 const (
@@ -62,7 +63,7 @@ type Config struct {
 
 // Client talks to the REST API of one KUMA core. Its methods may be called by many goroutines at once; they block until the
 // answer is there, the attempts are used up or ctx ends. What was refused is an *APIError; ErrCredentials is in the chain when the
-// token was; a certificate nobody vouches for is a *PinError.
+// token was; a certificate nobody vouches for is a *servercert.PinError.
 //
 // Every request may be repeated, and is, after a failure that may pass: most of them read, closing an alert that is closed changes
 // nothing, and an import replaces records by their key.
@@ -80,7 +81,10 @@ func New(cfg Config) (*Client, error) {
 	if err := cfg.fill(); err != nil {
 		return nil, err
 	}
-	t, err := newRestTrust(cfg)
+	t, err := servercert.New(servercert.Config{
+		Address: cfg.Address, Section: "kuma", Original: "the certificate on the core", CA: cfg.CA, Fingerprints: cfg.Fingerprints,
+		SystemRoots: cfg.SystemRoots, Now: cfg.Now,
+	})
 	if err != nil {
 		return nil, err
 	}

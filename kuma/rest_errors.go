@@ -14,7 +14,7 @@ import (
 
 const (
 	restMaxExcerpt = 4 << 10 // bytes of a server's answer that are kept
-	restMaxName    = 256     // bytes of a name a server or certificate gave
+	restMaxName    = 256     // bytes of a name a server gave
 	restMaxToken   = 4 << 10
 	restRedacted   = "[redacted]"
 )

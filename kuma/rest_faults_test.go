@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/edr-bridge/edr-bridge/kuma/kumatest"
+	"github.com/edr-bridge/edr-bridge/servercert"
 )
 
 func TestClosingWhoseAnswerIsLostIsRepeatedSafely(t *testing.T) {
@@ -119,8 +120,8 @@ func TestWrongCertificateStopsBeforeTheTokenIsSent(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err := c.Whoami(t.Context())
-	pin, ok := errors.AsType[*PinError](err)
-	if !ok || !strings.EqualFold(strings.ReplaceAll(pin.Fingerprint, ":", ""), srv.Fingerprint()) {
+	pin, ok := errors.AsType[*servercert.PinError](err)
+	if !ok || !strings.EqualFold(strings.ReplaceAll(pin.Certificate.Fingerprint, ":", ""), srv.Fingerprint()) {
 		t.Fatalf("%v, want a PinError that names the fingerprint", err)
 	}
 	if n := len(srv.Requests()); n != 0 {
@@ -140,7 +141,7 @@ func TestWrongCertificateStopsBeforeTheTokenIsSent(t *testing.T) {
 
 func TestWrongCertificateIsNotTriedAgain(t *testing.T) {
 	t.Parallel()
-	for _, err := range []error{&PinError{Err: errors.New("unknown")}, fmt.Errorf("read: %w", errRestTooLong)} {
+	for _, err := range []error{&servercert.PinError{Err: errors.New("unknown")}, fmt.Errorf("read: %w", errRestTooLong)} {
 		if again, _ := restAgain(t.Context(), nil, err); again {
 			t.Errorf("%v is tried again", err)
 		}

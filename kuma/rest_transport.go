@@ -15,6 +15,8 @@ import (
 
 	"github.com/go-resty/resty/v2"
 	"github.com/hashicorp/go-retryablehttp"
+
+	"github.com/edr-bridge/edr-bridge/servercert"
 )
 
 const (
@@ -31,11 +33,11 @@ const (
 )
 
 // newRestTransport dials with our own trust. HTTP/1.1 only, so that a slow answer holds up no other request.
-func newRestTransport(cfg Config, t *restTrust) *http.Transport {
+func newRestTransport(cfg Config, t *servercert.Trust) *http.Transport {
 	connect := min(restMaxConnect, cfg.Timeout/2)
 	return &http.Transport{
 		DialContext:            (&net.Dialer{Timeout: connect, KeepAlive: restIdle}).DialContext,
-		TLSClientConfig:        t.config(),
+		TLSClientConfig:        t.TLS(),
 		TLSHandshakeTimeout:    connect,
 		TLSNextProto:           map[string]func(string, *tls.Conn) http.RoundTripper{},
 		MaxConnsPerHost:        restInFlight,
@@ -129,7 +131,7 @@ func restAgain(ctx context.Context, resp *http.Response, err error) (bool, error
 		return false, nil //nolint:nilerr // the passthrough handler returns err itself
 	}
 	if err != nil {
-		_, pinned := errors.AsType[*PinError](err)
+		_, pinned := errors.AsType[*servercert.PinError](err)
 		return !pinned && !errors.Is(err, errRestTooLong), nil
 	}
 	return resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode >= http.StatusInternalServerError, nil

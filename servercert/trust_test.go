@@ -1,4 +1,4 @@
-package ksc
+package servercert
 
 import (
 	"crypto/ecdsa"
@@ -83,7 +83,7 @@ func TestF24CertificateIsTrustedByPinChainOrFingerprintOnly(t *testing.T) {
 		"wrong authority":                 {Config{CA: asPEM(authority)}, foreign, certTime, false},
 		"self-signed, not pinned":         {Config{CA: asPEM(authority)}, self, certTime, false},
 		"SHA-256 with colons":             {Config{Fingerprints: []string{colons(long[:])}}, self, certTime, true},
-		"SHA-1":                           {Config{Fingerprints: []string{hex.EncodeToString(short[:])}}, self, certTime, true},
+		"SHA-1":                           {Config{Fingerprints: []string{hex.EncodeToString(short[:])}, Thumbprints: true}, self, certTime, true},
 		"one of two":                      {Config{Fingerprints: []string{strings.Repeat("0", 64), hex.EncodeToString(long[:])}}, self, certTime, true},
 		"other fingerprint":               {Config{Fingerprints: []string{strings.Repeat("0", 64)}}, self, certTime, false},
 		"pinned but expired":              {Config{CA: der(self)}, self, certTime.Add(400 * 24 * time.Hour), false},
@@ -94,8 +94,8 @@ func TestF24CertificateIsTrustedByPinChainOrFingerprintOnly(t *testing.T) {
 		"insecure takes anything":         {Config{Insecure: true}, foreign, certTime.Add(9000 * 24 * time.Hour), true},
 		"authority of wrong, print of it": {Config{CA: asPEM(stranger), Fingerprints: []string{hex.EncodeToString(long[:])}}, self, certTime, true},
 	} {
-		c.cfg.Address, c.cfg.Now = "ksc01.corp.local:13299", func() time.Time { return c.now }
-		tr, err := newTrust(c.cfg)
+		c.cfg.Address, c.cfg.Section, c.cfg.Now = "ksc01.corp.local:13299", "ksc", func() time.Time { return c.now }
+		tr, err := New(c.cfg)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -107,11 +107,63 @@ func TestF24CertificateIsTrustedByPinChainOrFingerprintOnly(t *testing.T) {
 			t.Errorf("%s: error does not name the fingerprint: %v", name, err)
 		}
 	}
-	tr := &trust{}
+	tr := &Trust{}
 	if err := tr.verify(tls.ConnectionState{}); err == nil {
 		t.Error("no certificate is trusted")
 	}
-	if cfg := tr.config(); cfg.MinVersion != tls.VersionTLS12 || cfg.MaxVersion != 0 {
+	if cfg := tr.TLS(); cfg.MinVersion != tls.VersionTLS12 || cfg.MaxVersion != 0 {
 		t.Errorf("versions %x to %x", cfg.MinVersion, cfg.MaxVersion)
+	}
+}
+
+func TestSettingsThatVouchForNothingAreRefusedByName(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		cfg  Config
+		want string
+	}{
+		"no port":               {Config{Address: "core"}, "kuma.address: "},
+		"no hex":                {Config{Address: "core:7223", Fingerprints: []string{"zz"}}, `kuma.fingerprints: "zz" is not a SHA-256`},
+		"SHA-1, not asked for":  {Config{Address: "core:7223", Fingerprints: []string{strings.Repeat("ab", 20)}}, "is not a SHA-256"},
+		"MD5, SHA-1 is allowed": {Config{Address: "core:7223", Fingerprints: []string{strings.Repeat("ab", 16)}, Thumbprints: true}, "neither a SHA-256"},
+		"no certificate":        {Config{Address: "core:7223", CA: []byte("klserver.cer")}, "kuma.ca: holds no certificate"},
+		"torn certificate": {
+			Config{Address: "core:7223", CA: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: []byte("torn")})}, "kuma.ca: ",
+		},
+	} {
+		c.cfg.Section = "kuma"
+		if _, err := New(c.cfg); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %q", name, err, c.want)
+		}
+	}
+}
+
+func TestRefusalSaysWhatWasShownInOnePlainLine(t *testing.T) {
+	t.Parallel()
+	server := issue(t, "core\x1b[2J\n"+strings.Repeat("x", 60), nil)
+	tr, err := New(Config{
+		Address: "core:7223", Section: "kuma", Original: "the certificate on the core", Fingerprints: []string{strings.Repeat("0", 64)},
+		Now: func() time.Time { return certTime },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if tr.Seen() != nil {
+		t.Error("a certificate is seen before any handshake")
+	}
+	err = tr.verify(tls.ConnectionState{PeerCertificates: []*x509.Certificate{server.cert}})
+	if err == nil {
+		t.Fatal("trusted")
+	}
+	for _, want := range []string{"core:7223", "not one of kuma.fingerprints", "the certificate on the core", "kuma.ca", "2027-12-22"} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("%q does not say %q", err, want)
+		}
+	}
+	if strings.ContainsAny(err.Error(), "\x1b\n") {
+		t.Errorf("control characters in %q", err)
+	}
+	if seen := tr.Seen(); seen == nil || seen.Fingerprint == "" || !seen.NotAfter.Equal(server.cert.NotAfter) {
+		t.Errorf("seen %+v", seen)
 	}
 }
