@@ -77,7 +77,8 @@ func order(ctx context.Context, v *Vault, task, path string) (bridge.Receipt, er
 func dieAt(t *testing.T, task, point, dir, path, to string) {
 	t.Helper()
 	cmd := exec.Command("/proc/self/exe", "-test.run=^TestCrashChild$", "-test.count=1", "-test.timeout=60s")
-	cmd.Env = append(os.Environ(), crashEnv+"="+strings.Join([]string{task, point, dir, path, to}, "|"))
+	cmd.Env = append(os.Environ(), crashEnv+"="+strings.Join([]string{task, point, dir, path, to}, "|"),
+		"TMPDIR="+t.TempDir()) // a killed child does not clean up
 	out, err := cmd.CombinedOutput()
 	var exit *exec.ExitError
 	if !errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
