@@ -37,7 +37,9 @@ func asUser(t *testing.T, spool, socket string, uid uint32, groups ...uint32) (s
 	if _, err := os.Stat(program); err != nil {
 		data, err := os.ReadFile(os.Args[0])
 		if err == nil {
+			syscall.ForkLock.RLock() // a child forked meanwhile would hold the file open for writing: busy for exec
 			err = os.WriteFile(program, data, 0o755)
+			syscall.ForkLock.RUnlock()
 		}
 		if err != nil {
 			t.Fatal(err)

@@ -8,7 +8,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -35,14 +34,7 @@ func newLauncher(t testing.TB, change ...func(*LauncherConfig)) *Launcher {
 // script writes an executable shell script.
 func script(t testing.TB, body string) string {
 	t.Helper()
-	name := filepath.Join(t.TempDir(), "script")
-	syscall.ForkLock.RLock() // a child forked meanwhile would hold the file open for writing
-	err := os.WriteFile(name, []byte("#!/bin/sh\n"+body+"\n"), 0o755)
-	syscall.ForkLock.RUnlock()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return name
+	return agenttest.WriteProgram(t, filepath.Join(t.TempDir(), "script"), []byte("#!/bin/sh\n"+body+"\n"))
 }
 
 // started starts the program and makes sure that it does not outlive the test.

@@ -148,7 +148,10 @@ func TestInstallNeverLeavesAGap(t *testing.T) {
 	if err != nil {
 		t.Skip("there is no program to stand for the vendor's script")
 	}
-	if err := os.WriteFile(y.path("scripts/isolateHost.py"), data, 0o755); err != nil {
+	syscall.ForkLock.RLock() // a child forked meanwhile would hold the file open for writing: busy for exec
+	err = os.WriteFile(y.path("scripts/isolateHost.py"), data, 0o755)
+	syscall.ForkLock.RUnlock()
+	if err != nil {
 		t.Fatal(err)
 	}
 	stop := make(chan struct{})

@@ -52,7 +52,11 @@ func (s *stage) nobody(ts *testscript.TestScript, args []string) error {
 		return err
 	}
 	copied := filepath.Join(open, "edr-bridge")
-	if err := os.WriteFile(copied, data, 0o600); err != nil {
+	// A child that a parallel script forks while the file is open for writing would make it busy for exec.
+	syscall.ForkLock.RLock()
+	err = os.WriteFile(copied, data, 0o600)
+	syscall.ForkLock.RUnlock()
+	if err != nil {
 		return err
 	}
 	if err := errors.Join(os.Chmod(copied, 0o755), os.Chmod(open, 0o755)); err != nil {

@@ -88,6 +88,18 @@ func Program(t testing.TB, name, as string) string {
 	return CopyProgram(t, src, filepath.Join(t.TempDir(), as))
 }
 
+// WriteProgram writes a script or program that can be started at once; it returns path. A child that a parallel test forks while
+// the file is open for writing would make it busy for exec.
+func WriteProgram(t testing.TB, path string, content []byte) string {
+	t.Helper()
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+	if err := os.WriteFile(path, content, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
 // CopyProgram is Program for a program and a place of the caller's choice; it returns dst.
 func CopyProgram(t testing.TB, src, dst string) string {
 	t.Helper()
@@ -96,7 +108,7 @@ func CopyProgram(t testing.TB, src, dst string) string {
 		t.Fatal(err)
 	}
 	defer in.Close()
-	// A child forked by a parallel test while the file is open for writing would make it busy for exec.
+	// As in WriteProgram.
 	syscall.ForkLock.RLock()
 	defer syscall.ForkLock.RUnlock()
 	out, err := os.OpenFile(dst, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o755)

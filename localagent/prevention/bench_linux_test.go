@@ -68,10 +68,7 @@ func noop(b *testing.B, path string) string {
 	e = le.AppendUint64(e, base)                           // physical
 	n := uint64(head + len(code))                          //
 	e = le.AppendUint64(le.AppendUint64(le.AppendUint64(e, n), n), 0x1000)
-	if err := os.WriteFile(path, append(e, code...), 0o755); err != nil {
-		b.Fatal(err)
-	}
-	return path
+	return agenttest.WriteProgram(b, path, append(e, code...))
 }
 
 // run starts a program and waits for its end.

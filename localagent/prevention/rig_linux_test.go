@@ -203,11 +203,7 @@ func (r *rig) program(name string) string {
 // script puts a script into the rig that prints "ran".
 func (r *rig) script(name string) string {
 	r.t.Helper()
-	path := filepath.Join(r.dir, name)
-	if err := os.WriteFile(path, fmt.Appendf(nil, "#!/bin/sh\n# %d\necho ran\n", time.Now().UnixNano()), 0o755); err != nil {
-		r.t.Fatal(err)
-	}
-	return path
+	return agenttest.WriteProgram(r.t, filepath.Join(r.dir, name), fmt.Appendf(nil, "#!/bin/sh\n# %d\necho ran\n", time.Now().UnixNano()))
 }
 
 // copyOf copies a file as the agent, who may read everything.
@@ -217,11 +213,7 @@ func (r *rig) copyOf(from, name string) string {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	to := filepath.Join(r.dir, name)
-	if err := os.WriteFile(to, data, 0o755); err != nil {
-		r.t.Fatal(err)
-	}
-	return to
+	return agenttest.WriteProgram(r.t, filepath.Join(r.dir, name), data)
 }
 
 // sh runs a command as a grandchild of this process: what the agent itself starts is never denied. It returns the exit code.

@@ -115,11 +115,7 @@ func noLimits(c Config) Config {
 // script writes a program of the shell.
 func script(t testing.TB, name, text string) string {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), name)
-	if err := os.WriteFile(path, []byte("#!/bin/sh\n"+text+"\n"), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	return path
+	return agenttest.WriteProgram(t, filepath.Join(t.TempDir(), name), []byte("#!/bin/sh\n"+text+"\n"))
 }
 
 // helperEnv tells this program to start that many children one after the other instead of running tests.
