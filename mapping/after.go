@@ -6,9 +6,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/goccy/go-yaml/ast"
-
 	"github.com/edr-bridge/edr-bridge/bridge"
+	"github.com/edr-bridge/edr-bridge/yamltree"
 )
 
 const (
@@ -56,66 +55,64 @@ func (t *threshold) strike(o *bridge.Order, index int, v *view) (bridge.Reason, 
 }
 
 // after compiles the threshold of a rule; nil when it is no mapping.
-func (l *loader) after(n ast.Node) *threshold {
-	before := len(l.problems)
-	entries, ok := l.entries(n, keyAfter, afterKeys)
+func (l *loader) after(n *yamltree.Node) *threshold {
+	before := len(l.Problems)
+	entries, ok := l.Entries(n, keyAfter, afterKeys)
 	if !ok {
 		return nil
 	}
 	t := &threshold{by: []fact{{name: keyHost, ref: ref{index: fieldNamed(keyHost)}, kind: kindText}}}
 	given := map[string]bool{}
 	for _, e := range entries {
-		given[e.key] = true
-		switch e.key {
+		given[e.Key] = true
+		switch e.Key {
 		case keyCount:
-			t.count = l.strikes(e.value)
+			t.count = l.strikes(e.Value)
 		case keyWithin:
-			if d, ok := l.duration(e.value, keyWithin); ok {
+			if d, ok := l.duration(e.Value, keyWithin); ok {
 				t.within = d
 				if d < minStrikeWithin || d > maxStrikeWithin {
-					l.fail(e.value, "within must be from %s to %s", minStrikeWithin, hours(maxStrikeWithin))
+					l.Fail(e.Value, "within must be from %s to %s", minStrikeWithin, hours(maxStrikeWithin))
 				}
 			}
 		case keyBy:
-			t.by = l.strikeFacts(e.value)
+			t.by = l.strikeFacts(e.Value)
 		}
 	}
-	if len(l.problems) > before {
+	if len(l.Problems) > before {
 		return t
 	}
 	if !given[keyCount] {
-		l.fail(n, "after has no count: say how many alerts it takes")
+		l.Fail(n, "after has no count: say how many alerts it takes")
 	}
 	if !given[keyWithin] {
-		l.fail(n, "after has no within: say in which time span the alerts must come, like 10m")
+		l.Fail(n, "after has no within: say in which time span the alerts must come, like 10m")
 	}
 	return t
 }
 
-func (l *loader) strikes(n ast.Node) int {
-	if v, ok := n.(*ast.IntegerNode); ok {
-		if i, ok := v.Value.(uint64); ok && i >= minStrikes && i <= maxStrikes {
-			return int(i)
-		}
+func (l *loader) strikes(n *yamltree.Node) int {
+	if i, ok := n.Value.(uint64); ok && i >= minStrikes && i <= maxStrikes {
+		return int(i)
 	}
-	l.fail(n, "count must be a whole number from %d to %d", minStrikes, maxStrikes)
+	l.Fail(n, "count must be a whole number from %d to %d", minStrikes, maxStrikes)
 	return 0
 }
 
 // strikeFacts reads `by` of a threshold. An empty list would count alerts about any two things together.
-func (l *loader) strikeFacts(n ast.Node) []fact {
-	items, ok := l.items(n, keyBy)
+func (l *loader) strikeFacts(n *yamltree.Node) []fact {
+	items, ok := l.Items(n, keyBy)
 	if !ok {
 		return nil
 	}
 	if len(items) == 0 {
-		l.fail(n, "by is empty: name the fields in which the alerts must agree, or leave by out for [host]")
+		l.Fail(n, "by is empty: name the fields in which the alerts must agree, or leave by out for [host]")
 	}
 	var by []fact
 	for _, item := range items {
 		f, ok := l.fact(item)
 		if ok && f.kind == kindTime {
-			l.fail(item, "alerts cannot be counted by their time: within says how close together they must come")
+			l.Fail(item, "alerts cannot be counted by their time: within says how close together they must come")
 			continue
 		}
 		if ok {

@@ -6,9 +6,8 @@ import (
 	"time"
 	"unicode"
 
-	"github.com/goccy/go-yaml/ast"
-
 	"github.com/edr-bridge/edr-bridge/bridge"
+	"github.com/edr-bridge/edr-bridge/yamltree"
 )
 
 const (
@@ -65,28 +64,28 @@ func newLoader(window, lease time.Duration) *loader {
 // load compiles one file and returns its problems.
 func (l *loader) load(f RuleFile) []Problem {
 	l.document = newDocument(f)
-	if root := l.parse(f.Data); root != nil {
+	if root := l.Parse(f.Data); root != nil {
 		l.file(root)
 	}
-	return l.problems
+	return l.shown()
 }
 
-func (l *loader) file(root ast.Node) {
-	entries, ok := l.entries(root, "the file", fileKeys)
+func (l *loader) file(root *yamltree.Node) {
+	entries, ok := l.Entries(root, "the file", fileKeys)
 	if !ok {
 		return
 	}
 	for _, e := range entries {
-		if _, empty := e.value.(*ast.NullNode); empty {
+		if e.Value.Kind == yamltree.Null {
 			continue
 		}
-		items, ok := l.items(e.value, keyRules)
+		items, ok := l.Items(e.Value, keyRules)
 		if !ok {
 			continue
 		}
 		for _, item := range items {
 			if len(l.rules) >= maxRules {
-				l.fail(item, "more than %d rules", maxRules)
+				l.Fail(item, "more than %d rules", maxRules)
 				return
 			}
 			l.rule(item)
@@ -95,41 +94,41 @@ func (l *loader) file(root ast.Node) {
 }
 
 // rule compiles one rule; a rule with problems is compiled as far as it goes, so that all are found.
-func (l *loader) rule(n ast.Node) {
-	entries, ok := l.entries(n, "a rule", ruleKeys)
+func (l *loader) rule(n *yamltree.Node) {
+	entries, ok := l.Entries(n, "a rule", ruleKeys)
 	if !ok {
 		return
 	}
-	r := &rule{file: l.name, line: tokenOf(n).Position.Line, mode: bridge.ModeShadow, window: l.window}
+	r := &rule{file: l.name, line: n.Place.Line, mode: bridge.ModeShadow, window: l.window}
 	r.at = fmt.Sprintf("%s:%d", r.file, r.line)
 	given := map[string]bool{}
 	for _, e := range entries {
-		given[e.key] = true
-		switch e.key {
+		given[e.Key] = true
+		switch e.Key {
 		case keyName:
-			r.name = l.ruleName(e.value, r.at)
+			r.name = l.ruleName(e.Value, r.at)
 		case keyMode:
-			r.mode = l.mode(e.value)
+			r.mode = l.mode(e.Value)
 		case keyMatch:
-			r.conditions = append(r.conditions, l.match(e.value)...)
+			r.conditions = append(r.conditions, l.match(e.Value)...)
 		case keyDo:
-			r.steps = l.steps(e.value)
+			r.steps = l.steps(e.Value)
 		case keyDedupe:
-			r.by, r.window = l.dedupe(e.value)
+			r.by, r.window = l.dedupe(e.Value)
 		case keyAfter:
-			r.after = l.after(e.value)
+			r.after = l.after(e.Value)
 		case keyWhen, keyTests:
-			l.failAt(e.token, "%q is not available in this version: remove it", e.key)
+			l.FailAt(e.Place, "%q is not available in this version: remove it", e.Key)
 		}
 	}
 	if !given[keyName] {
-		l.fail(n, "the rule has no name")
+		l.Fail(n, "the rule has no name")
 	}
 	if !given[keyMatch] {
-		l.fail(n, "the rule has no match: write match: {} to take every alert")
+		l.Fail(n, "the rule has no match: write match: {} to take every alert")
 	}
 	if !given[keyDo] {
-		l.fail(n, "the rule has no do: say which tasks it asks for")
+		l.Fail(n, "the rule has no do: say which tasks it asks for")
 	}
 	l.rules = append(l.rules, r)
 }
@@ -148,47 +147,47 @@ func isRuleName(name string) bool {
 	return n > 0 && n <= maxRuleName
 }
 
-func (l *loader) ruleName(n ast.Node, at string) string {
-	name, ok := l.text(n, keyName)
+func (l *loader) ruleName(n *yamltree.Node, at string) string {
+	name, ok := l.Text(n, keyName)
 	if !ok {
 		return ""
 	}
 	if !isRuleName(name) {
-		l.fail(n, "name %q must be 1 to 64 letters, digits, dots, dashes and underscores, a letter or digit first", name)
+		l.Fail(n, "name %q must be 1 to 64 letters, digits, dots, dashes and underscores, a letter or digit first", name)
 		return ""
 	}
 	if first, taken := l.places[name]; taken {
-		l.fail(n, "rule name %q is taken by the rule at %s", name, first)
+		l.Fail(n, "rule name %q is taken by the rule at %s", name, first)
 		return name
 	}
 	l.places[name] = at
 	return name
 }
 
-func (l *loader) mode(n ast.Node) bridge.Mode {
-	word, ok := l.text(n, keyMode)
+func (l *loader) mode(n *yamltree.Node) bridge.Mode {
+	word, ok := l.Text(n, keyMode)
 	if !ok {
 		return bridge.ModeShadow
 	}
 	mode, err := bridge.ParseMode(word)
 	if err != nil {
 		modes := []string{string(bridge.ModeOff), string(bridge.ModeShadow), string(bridge.ModeApprove), string(bridge.ModeEnforce)}
-		l.fail(n, "%v%s", err, bridge.DidYouMean(word, modes))
+		l.Fail(n, "%v%s", err, bridge.DidYouMean(word, modes))
 		return bridge.ModeShadow
 	}
 	return mode
 }
 
-func (l *loader) dedupe(n ast.Node) (by []ref, window time.Duration) {
+func (l *loader) dedupe(n *yamltree.Node) (by []ref, window time.Duration) {
 	window = l.window
-	entries, ok := l.entries(n, keyDedupe, dedupeKeys)
+	entries, ok := l.Entries(n, keyDedupe, dedupeKeys)
 	if !ok {
 		return nil, window
 	}
 	for _, e := range entries {
-		switch e.key {
+		switch e.Key {
 		case keyBy:
-			items, ok := l.items(e.value, keyBy)
+			items, ok := l.Items(e.Value, keyBy)
 			if !ok {
 				continue
 			}
@@ -198,10 +197,10 @@ func (l *loader) dedupe(n ast.Node) (by []ref, window time.Duration) {
 				}
 			}
 		case keyFor:
-			if d, ok := l.duration(e.value, "for"); ok {
+			if d, ok := l.duration(e.Value, "for"); ok {
 				window = d
 				if d < 0 || d > maxFor {
-					l.fail(e.value, "for must be from 0s (no dedupe) to %s", hours(maxFor))
+					l.Fail(e.Value, "for must be from 0s (no dedupe) to %s", hours(maxFor))
 				}
 			}
 		}
@@ -209,22 +208,22 @@ func (l *loader) dedupe(n ast.Node) (by []ref, window time.Duration) {
 	return by, window
 }
 
-func (l *loader) duration(n ast.Node, what string) (time.Duration, bool) {
-	word, ok := l.text(n, what)
+func (l *loader) duration(n *yamltree.Node, what string) (time.Duration, bool) {
+	word, ok := l.Text(n, what)
 	if !ok {
 		return 0, false
 	}
 	d, err := time.ParseDuration(word)
 	if err != nil {
-		l.fail(n, "%s: %q is not a time span: write it like 30s, 10m, 4h or 1h30m (a day is 24h)", what, word)
+		l.Fail(n, "%s: %q is not a time span: write it like 30s, 10m, 4h or 1h30m (a day is 24h)", what, word)
 		return 0, false
 	}
 	return d, true
 }
 
 // fact returns the fact an element of `by` names.
-func (l *loader) fact(n ast.Node) (fact, bool) {
-	name, ok := l.text(n, "a field of by")
+func (l *loader) fact(n *yamltree.Node) (fact, bool) {
+	name, ok := l.Text(n, "a field of by")
 	if !ok {
 		return fact{}, false
 	}
@@ -236,10 +235,10 @@ func (l *loader) fact(n ast.Node) (fact, bool) {
 func hours(d time.Duration) string { return fmt.Sprintf("%dh", int(d.Hours())) }
 
 // factNamed resolves the name of a fact as rules write it and notes unknown names at n.
-func (l *loader) factNamed(n ast.Node, name string) (ref, kind, bool) {
+func (l *loader) factNamed(n *yamltree.Node, name string) (ref, kind, bool) {
 	if path, ok := strings.CutPrefix(name, rawPrefix); ok {
 		if !isRawPath(path) {
-			l.fail(n, "%q names no place in a document: %s", name, rawAdvice)
+			l.Fail(n, "%q names no place in a document: %s", name, rawAdvice)
 			return ref{}, 0, false
 		}
 		index, known := l.rawIndex[path]
@@ -255,11 +254,11 @@ func (l *loader) factNamed(n ast.Node, name string) (ref, kind, bool) {
 	}
 	switch name {
 	case "age":
-		l.fail(n, "the age of an alert is judged by the guards, not by rules")
+		l.Fail(n, "the age of an alert is judged by the guards, not by rules")
 	case "raw":
-		l.fail(n, "%q is the whole document: %s", name, rawAdvice)
+		l.Fail(n, "%q is the whole document: %s", name, rawAdvice)
 	default:
-		l.fail(n, "unknown field %q%s", name, bridge.DidYouMean(strings.TrimPrefix(name, alertPrefix), fieldNames()))
+		l.Fail(n, "unknown field %q%s", name, bridge.DidYouMean(strings.TrimPrefix(name, alertPrefix), fieldNames()))
 	}
 	return ref{}, 0, false
 }

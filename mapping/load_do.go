@@ -5,21 +5,20 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/goccy/go-yaml/ast"
-
 	"github.com/edr-bridge/edr-bridge/bridge"
+	"github.com/edr-bridge/edr-bridge/yamltree"
 )
 
-func (l *loader) steps(n ast.Node) []*step {
-	items, ok := l.items(n, keyDo)
+func (l *loader) steps(n *yamltree.Node) []*step {
+	items, ok := l.Items(n, keyDo)
 	if !ok {
 		return nil
 	}
 	if len(items) == 0 {
-		l.fail(n, "do is empty: say which tasks the rule asks for")
+		l.Fail(n, "do is empty: say which tasks the rule asks for")
 	}
 	if len(items) > maxSteps {
-		l.fail(n, "do has more than %d tasks", maxSteps)
+		l.Fail(n, "do has more than %d tasks", maxSteps)
 		return nil
 	}
 	var steps []*step
@@ -32,29 +31,29 @@ func (l *loader) steps(n ast.Node) []*step {
 }
 
 // step compiles one element of `do`; nil after noting a problem that leaves nothing to go on with.
-func (l *loader) step(n ast.Node) *step {
-	before := len(l.problems)
-	entries, ok := l.entries(n, "an element of do", stepKeys)
+func (l *loader) step(n *yamltree.Node) *step {
+	before := len(l.Problems)
+	entries, ok := l.Entries(n, "an element of do", stepKeys)
 	if !ok {
 		return nil
 	}
-	given := map[string]ast.Node{}
+	given := map[string]*yamltree.Node{}
 	for _, e := range entries {
-		given[e.key] = e.value
+		given[e.Key] = e.Value
 	}
 	if given[keyTask] == nil {
-		if len(l.problems) == before {
-			l.fail(n, "the element of do has no task")
+		if len(l.Problems) == before {
+			l.Fail(n, "the element of do has no task")
 		}
 		return nil
 	}
-	word, ok := l.text(given[keyTask], keyTask)
+	word, ok := l.Text(given[keyTask], keyTask)
 	if !ok {
 		return nil
 	}
 	k, err := bridge.ParseKind(word)
 	if err != nil {
-		l.fail(given[keyTask], "%v", err)
+		l.Fail(given[keyTask], "%v", err)
 		return nil
 	}
 	s := &step{kind: k}
@@ -77,33 +76,33 @@ func (l *loader) step(n ast.Node) *step {
 	return s
 }
 
-func (l *loader) subject(n ast.Node, s *step) {
-	word, ok := l.text(n, keySubject)
+func (l *loader) subject(n *yamltree.Node, s *step) {
+	word, ok := l.Text(n, keySubject)
 	switch {
 	case !ok:
 	case word != "process":
-		l.fail(n, "unknown subject %q: want process", word)
+		l.Fail(n, "unknown subject %q: want process", word)
 	case s.kind != bridge.KindTerminateProcess:
-		l.fail(n, "subject is for terminateProcess, not for %s", s.kind)
+		l.Fail(n, "subject is for terminateProcess, not for %s", s.kind)
 	default:
 		s.subject = true
 	}
 }
 
-func (l *loader) tree(n ast.Node, s *step) {
-	yes, ok := n.(*ast.BoolNode)
+func (l *loader) tree(n *yamltree.Node, s *step) {
+	yes, ok := n.Value.(bool)
 	switch {
 	case !ok:
-		l.fail(n, "tree must be true or false without quotes")
+		l.Fail(n, "tree must be true or false without quotes")
 	case s.kind != bridge.KindTerminateProcess:
-		l.fail(n, "tree is for terminateProcess, not for %s", s.kind)
+		l.Fail(n, "tree is for terminateProcess, not for %s", s.kind)
 	default:
-		s.tree = yes.Value
+		s.tree = yes
 	}
 }
 
-func (l *loader) host(n ast.Node, s *step) {
-	text, ok := l.text(n, keyHost)
+func (l *loader) host(n *yamltree.Node, s *step) {
+	text, ok := l.Text(n, keyHost)
 	if !ok {
 		return
 	}
@@ -114,25 +113,25 @@ func (l *loader) host(n ast.Node, s *step) {
 			err = checkHost(name)
 		}
 		if err != nil {
-			l.fail(n, "host: %v", err)
+			l.Fail(n, "host: %v", err)
 		}
 	}
 }
 
 // period reads `for`, which only what ends by itself has.
-func (l *loader) period(n ast.Node, s *step) {
+func (l *loader) period(n *yamltree.Node, s *step) {
 	isolation, static := s.static.(bridge.IsolateHost)
 	switch {
 	case s.kind != bridge.KindIsolateHost && s.kind != bridge.KindBlockAddress:
-		l.fail(n, "for is for isolateHost and blockAddress, not for %s", s.kind)
+		l.Fail(n, "for is for isolateHost and blockAddress, not for %s", s.kind)
 		return
 	case static && isolation.Action == bridge.IsolationOff:
-		l.fail(n, "a release has no duration: remove for")
+		l.Fail(n, "a release has no duration: remove for")
 		return
 	}
-	if word, ok := n.(*ast.StringNode); ok && word.Value == "permanent" {
+	if n.Value == "permanent" {
 		if s.kind != bridge.KindIsolateHost {
-			l.fail(n, "%s cannot be permanent: write a time span", s.kind)
+			l.Fail(n, "%s cannot be permanent: write a time span", s.kind)
 		}
 		s.period = Permanent
 		return
@@ -142,16 +141,16 @@ func (l *loader) period(n ast.Node, s *step) {
 		return
 	}
 	if d < minFor || d > maxFor {
-		l.fail(n, "for must be from %s to %s, or permanent for isolateHost", minFor, hours(maxFor))
+		l.Fail(n, "for must be from %s to %s, or permanent for isolateHost", minFor, hours(maxFor))
 	}
 	s.period = d
 }
 
 // taskParams compiles the params and proves at load time whatever does not depend on the alert.
-func (l *loader) taskParams(stepNode, n ast.Node, s *step) {
+func (l *loader) taskParams(stepNode, n *yamltree.Node, s *step) {
 	rd, list, err := newReading(s.kind)
 	if err != nil {
-		l.fail(stepNode, "%v", err)
+		l.Fail(stepNode, "%v", err)
 		return
 	}
 	switch {
@@ -163,10 +162,10 @@ func (l *loader) taskParams(stepNode, n ast.Node, s *step) {
 		s.params = p
 	case list:
 		s.params = paramList{}
-		rd.tokens[keyParams] = tokenOf(stepNode)
+		rd.places[keyParams] = stepNode.Place
 	default:
 		s.params = &paramObject{}
-		rd.tokens[keyParams] = tokenOf(stepNode)
+		rd.places[keyParams] = stepNode.Place
 	}
 	task, err := bridge.DecodeTask(s.kind, rd.samples(s.params, false))
 	if err == nil {
@@ -224,15 +223,15 @@ func (l *loader) report(err error, rd *reading, validating bool) {
 		if validating && rd.uncertain(path) {
 			continue
 		}
-		at := rd.tokens[path]
-		for at == nil && path != "" {
+		at, known := rd.places[path]
+		for !known && path != "" {
 			path = path[:max(strings.LastIndexAny(path, ".["), 0)]
-			at = rd.tokens[path]
+			at, known = rd.places[path]
 		}
-		if at == nil {
-			at = rd.tokens[keyParams]
+		if !known {
+			at = rd.places[keyParams]
 		}
-		l.failAt(at, "%s: %s", rd.task, message)
+		l.FailAt(at, "%s: %s", rd.task, message)
 	}
 }
 
@@ -242,7 +241,7 @@ func (rd *reading) uncertain(path string) bool {
 	if rd.refs[path] != nil {
 		return true
 	}
-	if rd.tokens[path] != nil && strings.Contains(path, ".") {
+	if _, known := rd.places[path]; known && strings.Contains(path, ".") {
 		parent := path[:strings.LastIndexByte(path, '.')]
 		return rd.refs[parent+".type"] != nil
 	}

@@ -7,10 +7,8 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/goccy/go-yaml/ast"
-	"github.com/goccy/go-yaml/token"
-
 	"github.com/edr-bridge/edr-bridge/bridge"
+	"github.com/edr-bridge/edr-bridge/yamltree"
 )
 
 // The modifiers of a key of `match`. The first group are operators, of which a key has at most one.
@@ -67,8 +65,8 @@ type matchKey struct {
 	all, not, cased bool
 }
 
-func (l *loader) match(n ast.Node) []condition {
-	entries, ok := l.entries(n, keyMatch, nil)
+func (l *loader) match(n *yamltree.Node) []condition {
+	entries, ok := l.Entries(n, keyMatch, nil)
 	if !ok {
 		return nil
 	}
@@ -78,18 +76,18 @@ func (l *loader) match(n ast.Node) []condition {
 		if !ok {
 			continue
 		}
-		if c := l.condition(key, e.value); c != nil {
+		if c := l.condition(key, e.Value); c != nil {
 			list = append(list, c)
 		}
 	}
 	return list
 }
 
-func (l *loader) matchKey(e entry) (matchKey, bool) {
-	parts := strings.Split(e.key, "|")
+func (l *loader) matchKey(e yamltree.Entry) (matchKey, bool) {
+	parts := strings.Split(e.Key, "|")
 	k := matchKey{name: parts[0]}
 	var ok bool
-	if k.ref, k.kind, ok = l.factNamed(&ast.StringNode{Token: e.token, Value: e.key}, k.name); !ok {
+	if k.ref, k.kind, ok = l.factNamed(yamltree.TextNode(e.Place, e.Key), k.name); !ok {
 		return k, false
 	}
 	for _, mod := range parts[1:] {
@@ -101,60 +99,59 @@ func (l *loader) matchKey(e entry) (matchKey, bool) {
 		case mod == modCased:
 			k.cased = true
 		case !slices.Contains(operators, mod):
-			l.failAt(e.token, "unknown modifier %q%s", mod, bridge.DidYouMean(mod, modifiers))
+			l.FailAt(e.Place, "unknown modifier %q%s", mod, bridge.DidYouMean(mod, modifiers))
 			return k, false
 		case k.op != opEqual:
-			l.failAt(e.token, "%s and %s cannot stand together", k.op, mod)
+			l.FailAt(e.Place, "%s and %s cannot stand together", k.op, mod)
 			return k, false
 		default:
 			k.op = mod
 		}
 	}
-	return k, l.fitting(k, e.token)
+	return k, l.fitting(k, e.Place)
 }
 
 // fitting refuses combinations that could not mean anything.
-func (l *loader) fitting(k matchKey, at *token.Token) bool {
+func (l *loader) fitting(k matchKey, at yamltree.Place) bool {
 	textual := slices.Contains([]kind{kindText, kindID, kindMD5, kindSHA256, kindRaw}, k.kind) &&
 		slices.Contains([]string{opEqual, opContains, opStartsWith, opEndsWith, opRegexp}, k.op)
 	switch {
 	case !slices.Contains(operatorsOf(k.kind), k.op) && k.kind == kindTime:
-		l.failAt(at, "%s can only be asked with |exists: the age of an alert is judged by the guards", k.name)
+		l.FailAt(at, "%s can only be asked with |exists: the age of an alert is judged by the guards", k.name)
 	case !slices.Contains(operatorsOf(k.kind), k.op):
-		l.failAt(at, "%s is %s, which |%s cannot compare", k.name, k.kind, k.op)
+		l.FailAt(at, "%s is %s, which |%s cannot compare", k.name, k.kind, k.op)
 	case k.op == opExists && (k.all || k.not || k.cased):
-		l.failAt(at, "|exists takes true or false and no other modifier")
+		l.FailAt(at, "|exists takes true or false and no other modifier")
 	case k.all && k.not:
-		l.failAt(at, "|all and |not cannot stand together: |not holds when no pattern fits")
+		l.FailAt(at, "|all and |not cannot stand together: |not holds when no pattern fits")
 	case k.cased && !textual:
-		l.failAt(at, "|cased is for text")
+		l.FailAt(at, "|cased is for text")
 	default:
 		return true
 	}
 	return false
 }
 
-func (l *loader) condition(k matchKey, n ast.Node) condition {
+func (l *loader) condition(k matchKey, n *yamltree.Node) condition {
 	if k.op == opExists {
-		want, ok := n.(*ast.BoolNode)
+		want, ok := n.Value.(bool)
 		if !ok {
-			l.fail(n, "%s|exists takes true or false", k.name)
+			l.Fail(n, "%s|exists takes true or false", k.name)
 			return nil
 		}
-		return &presence{ref: k.ref, want: want.Value}
+		return &presence{ref: k.ref, want: want}
 	}
-	patterns := []ast.Node{n}
-	if s, ok := n.(*ast.SequenceNode); ok {
-		patterns = s.Values
+	patterns := yamltree.ItemsOrOne(n)
+	if n.Kind == yamltree.List {
 		if len(patterns) == 0 {
-			l.fail(n, "%s is an empty list, which never matches", k.name)
+			l.Fail(n, "%s is an empty list, which never matches", k.name)
 		}
 		if len(patterns) > maxPatterns {
-			l.fail(n, "%s has more than %d values", k.name, maxPatterns)
+			l.Fail(n, "%s has more than %d values", k.name, maxPatterns)
 			return nil
 		}
 		if slices.Contains([]string{opGTE, opGT, opLTE, opLT}, k.op) {
-			l.fail(n, "%s|%s takes one value, not a list", k.name, k.op)
+			l.Fail(n, "%s|%s takes one value, not a list", k.name, k.op)
 			return nil
 		}
 	}
@@ -168,7 +165,7 @@ func (l *loader) condition(k matchKey, n ast.Node) condition {
 }
 
 // test compiles one pattern; nil after noting a problem.
-func (l *loader) test(k matchKey, n ast.Node) test {
+func (l *loader) test(k matchKey, n *yamltree.Node) test {
 	switch {
 	case k.op == opRegexp:
 		return l.regexpTest(k, n)
@@ -180,10 +177,10 @@ func (l *loader) test(k matchKey, n ast.Node) test {
 		return l.numberTest(k, n)
 	}
 	if k.kind == kindRaw && k.op == opEqual {
-		switch b := n.(type) {
-		case *ast.BoolNode:
-			return boolTest(b.Value)
-		case *ast.IntegerNode, *ast.FloatNode:
+		switch v := n.Value.(type) {
+		case bool:
+			return boolTest(v)
+		case int64, uint64, float64:
 			return l.numberTest(k, n)
 		}
 	}
@@ -197,27 +194,27 @@ func (l *loader) test(k matchKey, n ast.Node) test {
 	return partTest(k.op, want, k.cased)
 }
 
-func (l *loader) pattern(k matchKey, n ast.Node) (string, bool) {
-	want, ok := l.text(n, k.name)
+func (l *loader) pattern(k matchKey, n *yamltree.Node) (string, bool) {
+	want, ok := l.Text(n, k.name)
 	if !ok {
 		return "", false
 	}
 	switch {
 	case len(want) > maxPattern:
-		l.fail(n, "the pattern is longer than %d bytes", maxPattern)
+		l.Fail(n, "the pattern is longer than %d bytes", maxPattern)
 	case want == "" && k.op != opEqual:
-		l.fail(n, "an empty text is part of everything: leave %s out or write |exists: true", k.name)
+		l.Fail(n, "an empty text is part of everything: leave %s out or write |exists: true", k.name)
 	case want == "" && k.kind != kindRaw:
-		l.fail(n, "%s is never empty: write %s|exists: false", k.name, k.name)
+		l.Fail(n, "%s is never empty: write %s|exists: false", k.name, k.name)
 	case (k.kind == kindMD5 || k.kind == kindSHA256) && k.op == opEqual && !strings.ContainsAny(want, "*?") && !isHex(want, digestLength(k.kind)):
-		l.fail(n, "%s has %d hex digits, not %q", k.name, digestLength(k.kind), want)
+		l.Fail(n, "%s has %d hex digits, not %q", k.name, digestLength(k.kind), want)
 	default:
 		return want, true
 	}
 	return "", false
 }
 
-func (l *loader) regexpTest(k matchKey, n ast.Node) test {
+func (l *loader) regexpTest(k matchKey, n *yamltree.Node) test {
 	want, ok := l.pattern(k, n)
 	if !ok {
 		return nil
@@ -227,70 +224,67 @@ func (l *loader) regexpTest(k matchKey, n ast.Node) test {
 	}
 	re, err := regexp.Compile(want)
 	if err != nil {
-		l.fail(n, "%s: %s (RE2 syntax)", k.name, strings.TrimPrefix(err.Error(), "error parsing regexp: "))
+		l.Fail(n, "%s: %s (RE2 syntax)", k.name, strings.TrimPrefix(err.Error(), "error parsing regexp: "))
 		return nil
 	}
 	return regexpTest(re)
 }
 
-func (l *loader) addressTest(k matchKey, n ast.Node) test {
-	want, ok := l.text(n, k.name)
+func (l *loader) addressTest(k matchKey, n *yamltree.Node) test {
+	want, ok := l.Text(n, k.name)
 	if !ok {
 		return nil
 	}
 	if k.op == opCIDR {
 		p, err := netip.ParsePrefix(want)
 		if err != nil {
-			l.fail(n, "%q is not an address range like 10.0.5.0/24", want)
+			l.Fail(n, "%q is not an address range like 10.0.5.0/24", want)
 			return nil
 		}
 		if p != p.Masked() {
-			l.fail(n, "%q has address bits behind the mask: write %s", want, p.Masked())
+			l.Fail(n, "%q has address bits behind the mask: write %s", want, p.Masked())
 			return nil
 		}
 		return addressTest(p)
 	}
 	addr, err := netip.ParseAddr(want)
 	if err != nil || addr.Zone() != "" {
-		l.fail(n, "%q is not an IP address; for a range write %s|cidr: 10.0.5.0/24", want, k.name)
+		l.Fail(n, "%q is not an IP address; for a range write %s|cidr: 10.0.5.0/24", want, k.name)
 		return nil
 	}
 	addr = addr.Unmap()
 	return addressTest(netip.PrefixFrom(addr, addr.BitLen()))
 }
 
-func (l *loader) levelTest(k matchKey, n ast.Node) test {
-	word, ok := l.text(n, k.name)
+func (l *loader) levelTest(k matchKey, n *yamltree.Node) test {
+	word, ok := l.Text(n, k.name)
 	if !ok {
 		return nil
 	}
 	want := strings.ToUpper(word)
 	if levelRank(want) == 0 {
-		l.fail(n, "unknown level %q: want LOW, MEDIUM, HIGH or CRITICAL%s", word, bridge.DidYouMean(want, []string{"LOW", "MEDIUM", "HIGH", "CRITICAL"}))
+		l.Fail(n, "unknown level %q: want LOW, MEDIUM, HIGH or CRITICAL%s", word, bridge.DidYouMean(want, []string{"LOW", "MEDIUM", "HIGH", "CRITICAL"}))
 		return nil
 	}
 	return levelTest(k.op, want)
 }
 
-func (l *loader) numberTest(k matchKey, n ast.Node) test {
+func (l *loader) numberTest(k matchKey, n *yamltree.Node) test {
 	var word string
-	switch v := n.(type) {
-	case *ast.IntegerNode:
-		switch i := v.Value.(type) {
-		case int64:
-			return numberTest(k.op, wholeNumber(i))
-		case uint64:
-			word = strconv.FormatUint(i, 10)
-		}
-	case *ast.FloatNode:
-		return numberTest(k.op, number{f: v.Value})
+	switch v := n.Value.(type) {
+	case int64:
+		return numberTest(k.op, wholeNumber(v))
+	case uint64:
+		word = strconv.FormatUint(v, 10)
+	case float64:
+		return numberTest(k.op, number{f: v})
 	default:
-		l.fail(n, "%s must be compared with a number, not %s", k.name, nodeWord(n))
+		l.Fail(n, "%s must be compared with a number, not %s", k.name, n.Kind)
 		return nil
 	}
 	want, ok := parseNumber(word)
 	if !ok {
-		l.fail(n, "%s: the number is out of range", k.name)
+		l.Fail(n, "%s: the number is out of range", k.name)
 		return nil
 	}
 	return numberTest(k.op, want)

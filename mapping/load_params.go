@@ -8,10 +8,8 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/goccy/go-yaml/ast"
-	"github.com/goccy/go-yaml/token"
-
 	"github.com/edr-bridge/edr-bridge/bridge"
+	"github.com/edr-bridge/edr-bridge/yamltree"
 )
 
 // reading is the params of one step while they are read.
@@ -20,8 +18,8 @@ type reading struct {
 	// names are the parameters the task has, by path of the object they stand in; shape tells their types.
 	names []string
 	shape map[string]reflect.Kind
-	// tokens and refs tell for each path ("params.path", "params[0].type") where it stands and what it refers to.
-	tokens map[string]*token.Token
+	// places and refs tell for each path ("params.path", "params[0].type") where it stands and what it refers to.
+	places map[string]yamltree.Place
 	refs   map[string]*paramRef
 }
 
@@ -36,7 +34,7 @@ func newReading(k bridge.Kind) (rd *reading, list bool, err error) {
 	if _, ok := zero.(bridge.OnDemandScan); ok {
 		shape, list = reflect.TypeFor[bridge.ScanObject](), true
 	}
-	rd = &reading{task: k, shape: map[string]reflect.Kind{}, tokens: map[string]*token.Token{}, refs: map[string]*paramRef{}}
+	rd = &reading{task: k, shape: map[string]reflect.Kind{}, places: map[string]yamltree.Place{}, refs: map[string]*paramRef{}}
 	for f := range shape.Fields() {
 		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
 		rd.names = append(rd.names, name)
@@ -46,12 +44,12 @@ func newReading(k bridge.Kind) (rd *reading, list bool, err error) {
 }
 
 // params compiles the params of a task.
-func (l *loader) params(n ast.Node, rd *reading, list bool) (param, bool) {
-	rd.tokens[keyParams] = tokenOf(n)
+func (l *loader) params(n *yamltree.Node, rd *reading, list bool) (param, bool) {
+	rd.places[keyParams] = n.Place
 	if !list {
 		return l.paramObject(n, "params", rd)
 	}
-	items, ok := l.items(n, "params of "+string(rd.task))
+	items, ok := l.Items(n, "params of "+string(rd.task))
 	if !ok {
 		return nil, false
 	}
@@ -64,72 +62,71 @@ func (l *loader) params(n ast.Node, rd *reading, list bool) (param, bool) {
 	return all, ok
 }
 
-func (l *loader) paramObject(n ast.Node, at string, rd *reading) (param, bool) {
-	rd.tokens[at] = tokenOf(n)
-	before := len(l.problems)
-	entries, ok := l.entries(n, at, rd.names)
+func (l *loader) paramObject(n *yamltree.Node, at string, rd *reading) (param, bool) {
+	rd.places[at] = n.Place
+	before := len(l.Problems)
+	entries, ok := l.Entries(n, at, rd.names)
 	if !ok {
 		return nil, false
 	}
 	o := &paramObject{}
 	for _, e := range entries {
-		path := at + "." + e.key
-		rd.tokens[path] = tokenOf(e.value)
-		p := l.paramValue(e.value, path)
+		path := at + "." + e.Key
+		rd.places[path] = e.Value.Place
+		p := l.paramValue(e.Value, path)
 		if p == nil {
 			continue
 		}
 		if r, ok := p.(*paramRef); ok {
 			rd.refs[path] = r
-			if rd.task == bridge.KindStartProcess && e.key != "workingFolder" {
-				l.fail(e.value, "%s of startProcess cannot come from an alert: whoever writes the alert would choose what runs", e.key)
+			if rd.task == bridge.KindStartProcess && e.Key != "workingFolder" {
+				l.Fail(e.Value, "%s of startProcess cannot come from an alert: whoever writes the alert would choose what runs", e.Key)
 			}
 		}
-		o.keys, o.values = append(o.keys, e.key), append(o.values, p)
+		o.keys, o.values = append(o.keys, e.Key), append(o.values, p)
 	}
-	return o, len(l.problems) == before
+	return o, len(l.Problems) == before
 }
 
 // paramValue compiles one scalar; nil after noting a problem.
-func (l *loader) paramValue(n ast.Node, what string) param {
-	switch s := n.(type) {
-	case *ast.StringNode:
-		return l.paramText(n, s.Value)
-	case *ast.LiteralNode:
-		return l.paramText(n, s.Value.Value)
-	case *ast.BoolNode:
-		return paramLiteral(strconv.AppendBool(nil, s.Value))
-	case *ast.IntegerNode:
-		return paramLiteral(fmt.Append(nil, s.Value))
-	case *ast.FloatNode:
-		if !math.IsInf(s.Value, 0) && !math.IsNaN(s.Value) {
-			return paramLiteral(strconv.AppendFloat(nil, s.Value, 'g', -1, 64))
+func (l *loader) paramValue(n *yamltree.Node, what string) param {
+	switch v := n.Value.(type) {
+	case string:
+		return l.paramText(n, v)
+	case bool:
+		return paramLiteral(strconv.AppendBool(nil, v))
+	case int64, uint64:
+		return paramLiteral(fmt.Append(nil, v))
+	case float64:
+		if !math.IsInf(v, 0) && !math.IsNaN(v) {
+			return paramLiteral(strconv.AppendFloat(nil, v, 'g', -1, 64))
 		}
-	case nil, *ast.NullNode:
-		l.fail(n, `%s has no value: write "" for an empty text`, what)
+	}
+	if n.Kind == yamltree.Null {
+		l.Fail(n, `%s has no value: write "" for an empty text`, what)
 		return nil
 	}
-	l.fail(n, "%s must be text, a number, true or false, not %s", what, nodeWord(n))
+	l.Fail(n, "%s must be text, a number, true or false, not %s", what, n.Kind)
 	return nil
 }
 
 // paramText compiles a text: "${…}" as a whole is a reference, "$${" stands for "${", anything else with
 // "${" in it is an error, because a value is never spliced into a text.
-func (l *loader) paramText(n ast.Node, text string) param {
+func (l *loader) paramText(n *yamltree.Node, text string) param {
 	body, opens := strings.CutPrefix(text, "${")
 	body, closes := strings.CutSuffix(body, "}")
 	if opens && closes && !strings.Contains(body, "${") {
 		return l.reference(n, body)
 	}
 	if strings.Contains(strings.ReplaceAll(text, "$${", ""), "${") {
-		l.fail(n, "${…} must be the whole value, because values of an alert are never put into a text (write $${ for the characters ${)")
+		l.Fail(n, "${…} must be the whole value, because values of an alert are never put into a text (write $${ for the characters ${)")
 		return nil
 	}
 	return paramLiteral(quoteJSON(strings.ReplaceAll(text, "$${", "${")))
 }
 
 // reference compiles what stands between ${ and }: a fact, or "fact ?: literal" with a JSON literal.
-func (l *loader) reference(n ast.Node, body string) param {
+func (l *loader) reference(n *yamltree.Node, body string) param {
 	name, literal, hasDefault := strings.Cut(body, "?:")
 	name = strings.TrimPrefix(strings.TrimSpace(name), alertPrefix)
 	at, k, ok := l.factNamed(n, name)
@@ -137,7 +134,7 @@ func (l *loader) reference(n ast.Node, body string) param {
 		return nil
 	}
 	if k == kindTime {
-		l.fail(n, "the time of an alert cannot be a parameter")
+		l.Fail(n, "the time of an alert cannot be a parameter")
 		return nil
 	}
 	r := &paramRef{name: name, ref: at, kind: k}
@@ -153,7 +150,7 @@ func (l *loader) reference(n ast.Node, body string) param {
 		err = fmt.Errorf("not a scalar")
 	}
 	if err != nil {
-		l.fail(n, `the value behind ?: must be a text in double quotes, a number, true or false: ${%s ?: ""}`, name)
+		l.Fail(n, `the value behind ?: must be a text in double quotes, a number, true or false: ${%s ?: ""}`, name)
 		return nil
 	}
 	return r

@@ -11,7 +11,6 @@ import (
 const (
 	excerptLines  = 2   // lines shown before and after the one with the problem
 	maxLineLength = 200 // characters shown of a line
-	maxProblems   = 50  // of one file; what follows the first dozens is noise
 )
 
 // LoadError holds everything that is wrong with the rule files.

@@ -5,9 +5,8 @@ import (
 	"strings"
 	"unicode"
 
-	"github.com/goccy/go-yaml/ast"
-
 	"github.com/edr-bridge/edr-bridge/bridge"
+	"github.com/edr-bridge/edr-bridge/yamltree"
 )
 
 // PresetFile is one preset of the user's, already read.
@@ -48,29 +47,28 @@ type presetLoader struct {
 // loadPreset compiles a preset file and returns its problems; with problems the preset is of no use.
 func loadPreset(f PresetFile) (*preset, []Problem) {
 	l := &presetLoader{document: newDocument(RuleFile(f)), preset: &preset{file: f.Name}}
-	root := l.parse(f.Data)
+	root := l.Parse(f.Data)
 	switch {
 	case root != nil:
 		l.file(root)
-	case len(l.problems) == 0:
-		l.fail(nil, "the file is empty: write preset, about, format and fields")
+	case len(l.Problems) == 0:
+		l.Fail(nil, "the file is empty: write preset, about, format and fields")
 	}
-	sortProblems(l.problems)
-	return l.preset, l.problems
+	return l.preset, l.shown()
 }
 
-func (l *presetLoader) file(root ast.Node) {
-	entries, ok := l.entries(root, "a preset", presetKeys)
+func (l *presetLoader) file(root *yamltree.Node) {
+	entries, ok := l.Entries(root, "a preset", presetKeys)
 	if !ok {
 		return
 	}
-	given := map[string]entry{}
+	given := map[string]yamltree.Entry{}
 	for _, e := range entries {
-		given[e.key] = e
+		given[e.Key] = e
 	}
 	for _, key := range []string{keyPreset, keyAbout, keyFormat, keyFields} {
 		if _, ok := given[key]; !ok {
-			l.fail(root, "the preset has no %s", key)
+			l.Fail(root, "the preset has no %s", key)
 		}
 	}
 	p := l.preset
@@ -81,43 +79,43 @@ func (l *presetLoader) file(root ast.Node) {
 			continue
 		}
 		if p.strict && slices.Contains([]string{keyUnwrap, keyEach, keyOnly, keyEmpty}, key) {
-			l.failAt(e.token, "a strict preset reads one whole document and has no %s", key)
+			l.FailAt(e.Place, "a strict preset reads one whole document and has no %s", key)
 			continue
 		}
 		switch key {
 		case keyPreset:
-			if p.name, ok = l.text(e.value, keyPreset); ok && !isRuleName(p.name) {
-				l.fail(e.value, "preset %q must be 1 to 64 letters, digits, dots, dashes and underscores, a letter or digit first", p.name)
+			if p.name, ok = l.Text(e.Value, keyPreset); ok && !isRuleName(p.name) {
+				l.Fail(e.Value, "preset %q must be 1 to 64 letters, digits, dots, dashes and underscores, a letter or digit first", p.name)
 			}
 		case keyAbout:
-			p.about, _ = l.text(e.value, keyAbout)
+			p.about, _ = l.Text(e.Value, keyAbout)
 		case keyNotes:
-			p.notes = l.words(e.value, keyNotes)
+			p.notes = l.words(e.Value, keyNotes)
 		case keyFormat:
-			p.formats = l.formats(e.value)
+			p.formats = l.formats(e.Value)
 		case keyStrict:
-			p.strict = l.truth(e.value, keyStrict)
+			p.strict, _ = l.Bool(e.Value, keyStrict)
 		case keyUnwrap:
-			l.unwrap(e.value)
+			l.unwrap(e.Value)
 		case keyEach:
-			l.each(e.value)
+			l.each(e.Value)
 		case keyEmpty:
-			for _, w := range l.words(e.value, keyEmpty) {
+			for _, w := range l.words(e.Value, keyEmpty) {
 				p.empty = append(p.empty, []byte(w))
 			}
 		case keyOnly:
 			l.grow()
-			p.only = l.filters(e.value, keyOnly)
+			p.only = l.filters(e.Value, keyOnly)
 		case keyFields:
 			l.grow()
-			l.fields(e.value)
+			l.fields(e.Value)
 		}
 	}
 	if p.strict && !slices.Equal(p.formats, []format{formatJSON}) {
-		l.failAt(given[keyStrict].token, "a strict preset reads json and nothing else")
+		l.FailAt(given[keyStrict].Place, "a strict preset reads json and nothing else")
 	}
 	if json := slices.Contains(p.formats, formatJSON); !json && (len(p.unwrap) > 0 || len(p.each) > 0) {
-		l.failAt(given[keyFormat].token, "unwrap and each are for json")
+		l.FailAt(given[keyFormat].Place, "unwrap and each are for json")
 	}
 }
 
@@ -129,12 +127,12 @@ func (l *presetLoader) grow() {
 	}
 }
 
-func (l *presetLoader) formats(n ast.Node) []format {
+func (l *presetLoader) formats(n *yamltree.Node) []format {
 	var list []format
 	for _, w := range l.words(n, keyFormat) {
 		f := format(w)
 		if !slices.Contains(formatNames(), w) {
-			l.fail(n, "unknown format %q%s: want %s", w, strings.TrimSuffix(bridge.DidYouMean(w, formatNames()), "?"), strings.Join(formatNames(), ", "))
+			l.Fail(n, "unknown format %q%s: want %s", w, strings.TrimSuffix(bridge.DidYouMean(w, formatNames()), "?"), strings.Join(formatNames(), ", "))
 			continue
 		}
 		list = append(list, f)
@@ -142,7 +140,7 @@ func (l *presetLoader) formats(n ast.Node) []format {
 	return list
 }
 
-func (l *presetLoader) unwrap(n ast.Node) {
+func (l *presetLoader) unwrap(n *yamltree.Node) {
 	p := l.preset
 	p.layers = append(p.layers, layer{})
 	for _, path := range l.words(n, keyUnwrap) {
@@ -152,11 +150,11 @@ func (l *presetLoader) unwrap(n ast.Node) {
 	}
 }
 
-func (l *presetLoader) each(n ast.Node) {
+func (l *presetLoader) each(n *yamltree.Node) {
 	p := l.preset
 	paths := l.words(n, keyEach)
 	if len(paths) > maxEach {
-		l.fail(n, "each has more than %d lists inside one another", maxEach)
+		l.Fail(n, "each has more than %d lists inside one another", maxEach)
 		return
 	}
 	for i, path := range paths {
@@ -171,33 +169,24 @@ func (l *presetLoader) each(n ast.Node) {
 }
 
 // words returns a text, or a list of texts.
-func (l *presetLoader) words(n ast.Node, what string) []string {
-	if _, list := n.(*ast.SequenceNode); !list {
-		if w, ok := l.text(n, what); ok {
+func (l *presetLoader) words(n *yamltree.Node, what string) []string {
+	if n.Kind != yamltree.List {
+		if w, ok := l.Text(n, what); ok {
 			return []string{w}
 		}
 		return nil
 	}
-	items, _ := l.items(n, what)
+	items, _ := l.Items(n, what)
 	if len(items) == 0 {
-		l.fail(n, "%s is an empty list", what)
+		l.Fail(n, "%s is an empty list", what)
 	}
 	var words []string
 	for _, item := range items {
-		if w, ok := l.text(item, "an element of "+what); ok {
+		if w, ok := l.Text(item, "an element of "+what); ok {
 			words = append(words, w)
 		}
 	}
 	return words
-}
-
-func (l *presetLoader) truth(n ast.Node, what string) bool {
-	b, ok := n.(*ast.BoolNode)
-	if !ok {
-		l.fail(n, "%s must be true or false, not %s", what, nodeWord(n))
-		return false
-	}
-	return b.Value
 }
 
 // at returns the place of a path in the layer, making its slot if need be.
@@ -211,13 +200,13 @@ func (y *layer) at(index int, path, shown string) place {
 }
 
 // place resolves a path of the innermost document.
-func (l *presetLoader) place(n ast.Node, shown string) (place, bool) {
+func (l *presetLoader) place(n *yamltree.Node, shown string) (place, bool) {
 	p := l.preset
 	path, at := shown, len(p.layers)-1
 	for strings.HasPrefix(path, outwards) {
 		path, at = path[len(outwards):], at-1
 		if at < 0 {
-			l.fail(n, "%q goes further out than there are documents: unwrap and each make them", shown)
+			l.Fail(n, "%q goes further out than there are documents: unwrap and each make them", shown)
 			return place{}, false
 		}
 	}
@@ -227,10 +216,10 @@ func (l *presetLoader) place(n ast.Node, shown string) (place, bool) {
 	return p.layers[at].at(at, path, shown), true
 }
 
-func (l *presetLoader) isPlace(n ast.Node, path string) bool {
+func (l *presetLoader) isPlace(n *yamltree.Node, path string) bool {
 	if path == "" || len(path) > maxPlace || strings.Count(path, ".") >= maxRawDepth || slices.Contains(strings.Split(path, "."), "") ||
 		strings.HasPrefix(path, "^") || strings.ContainsFunc(path, unicode.IsControl) {
-		l.fail(n, "%q names no place in a document: write names with dots between them", path)
+		l.Fail(n, "%q names no place in a document: write names with dots between them", path)
 		return false
 	}
 	return true

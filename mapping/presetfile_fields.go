@@ -5,9 +5,8 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/goccy/go-yaml/ast"
-
 	"github.com/edr-bridge/edr-bridge/bridge"
+	"github.com/edr-bridge/edr-bridge/yamltree"
 )
 
 const (
@@ -33,31 +32,31 @@ var (
 )
 
 // fields compiles where the fields of the alert come from.
-func (l *presetLoader) fields(n ast.Node) {
-	entries, ok := l.entries(n, keyFields, nil)
+func (l *presetLoader) fields(n *yamltree.Node) {
+	entries, ok := l.Entries(n, keyFields, nil)
 	if !ok {
 		return
 	}
 	for _, e := range entries {
-		index := fieldNamed(e.key)
-		raw := l.preset.strict && strings.HasPrefix(e.key, rawPrefix)
+		index := fieldNamed(e.Key)
+		raw := l.preset.strict && strings.HasPrefix(e.Key, rawPrefix)
 		switch {
 		case index == fieldSource || index == fieldPreset:
-			l.failAt(e.token, "%s is set by the bridge, not by a preset", e.key)
+			l.FailAt(e.Place, "%s is set by the bridge, not by a preset", e.Key)
 			continue
-		case index < 0 && !raw && (l.preset.strict || e.key != keyHashes):
-			l.failAt(e.token, "unknown field %q%s", e.key, bridge.DidYouMean(e.key, append(presetFieldNames(), keyHashes)))
+		case index < 0 && !raw && (l.preset.strict || e.Key != keyHashes):
+			l.FailAt(e.Place, "unknown field %q%s", e.Key, bridge.DidYouMean(e.Key, append(presetFieldNames(), keyHashes)))
 			continue
 		}
-		items, ok := l.items(e.value, e.key)
+		items, ok := l.Items(e.Value, e.Key)
 		if !ok {
 			continue
 		}
 		if len(items) == 0 || len(items) > maxCandidates {
-			l.fail(e.value, "%s must have 1 to %d places to look at", e.key, maxCandidates)
+			l.Fail(e.Value, "%s must have 1 to %d places to look at", e.Key, maxCandidates)
 			continue
 		}
-		l.field(e.key, index, items)
+		l.field(e.Key, index, items)
 	}
 }
 
@@ -66,7 +65,7 @@ func presetFieldNames() []string {
 	return slices.DeleteFunc(fieldNames(), func(s string) bool { return s == "source" || s == keyPreset })
 }
 
-func (l *presetLoader) field(name string, index int, items []ast.Node) {
+func (l *presetLoader) field(name string, index int, items []*yamltree.Node) {
 	k := kindText // what a hashes candidate holds
 	if index >= 0 {
 		k = alertFields[index].kind
@@ -91,18 +90,17 @@ func (l *presetLoader) field(name string, index int, items []ast.Node) {
 }
 
 // candidate compiles a path alone or a mapping.
-func (l *presetLoader) candidate(name string, k kind, n ast.Node) (candidate, bool) {
-	before := len(l.problems)
+func (l *presetLoader) candidate(name string, k kind, n *yamltree.Node) (candidate, bool) {
+	before := len(l.Problems)
 	var c candidate
-	given := map[string]entry{}
-	switch n.(type) {
-	case *ast.MappingNode, *ast.MappingValueNode:
-		entries, _ := l.entries(n, "a place of "+name, candidateKeys)
+	given := map[string]yamltree.Entry{}
+	if n.Kind == yamltree.Map {
+		entries, _ := l.Entries(n, "a place of "+name, candidateKeys)
 		for _, e := range entries {
-			given[e.key] = e
+			given[e.Key] = e
 		}
-	default:
-		given[keyPath] = entry{key: keyPath, token: tokenOf(n), value: n}
+	} else {
+		given[keyPath] = yamltree.Entry{Key: keyPath, Place: n.Place, Value: n}
 	}
 	l.parts(n, given, &c)
 	for _, key := range []string{keyAs, keyLevels, keyInto, keyWhen, keyUnless, keyNote} {
@@ -112,50 +110,50 @@ func (l *presetLoader) candidate(name string, k kind, n ast.Node) (candidate, bo
 		}
 		switch key {
 		case keyAs:
-			c.forms = l.forms(e.value, name, k)
+			c.forms = l.forms(e.Value, name, k)
 		case keyLevels:
 			c.levels = l.levels(e, k)
 		case keyInto:
 			c.intoFile = l.into(e, name)
 		case keyWhen:
-			c.when = l.filters(e.value, keyWhen)
+			c.when = l.filters(e.Value, keyWhen)
 		case keyUnless:
-			c.unless = l.filters(e.value, keyUnless)
+			c.unless = l.filters(e.Value, keyUnless)
 		case keyNote:
-			c.note, _ = l.text(e.value, keyNote)
+			c.note, _ = l.Text(e.Value, keyNote)
 		}
 	}
 	if _, ok := given[keyInto]; !ok && name == keyHashes {
-		l.fail(n, "hashes must say whose they are: into: process, or into: file")
+		l.Fail(n, "hashes must say whose they are: into: process, or into: file")
 	}
 	c.forms = c.forms.orDefault(k)
-	return c, len(l.problems) == before
+	return c, len(l.Problems) == before
 }
 
-func (l *presetLoader) parts(n ast.Node, given map[string]entry, c *candidate) {
+func (l *presetLoader) parts(n *yamltree.Node, given map[string]yamltree.Entry, c *candidate) {
 	path, one := given[keyPath]
 	join, several := given[keyJoin]
 	with, glued := given[keyWith]
 	if one == several {
-		l.fail(n, "write path, or join with a list of paths")
+		l.Fail(n, "write path, or join with a list of paths")
 		return
 	}
 	if several != glued {
-		l.fail(n, "join and with stand together: with is what is put between the parts")
+		l.Fail(n, "join and with stand together: with is what is put between the parts")
 		return
 	}
 	var shown []string
 	if one {
-		text, ok := l.text(path.value, keyPath)
+		text, ok := l.Text(path.Value, keyPath)
 		if !ok {
 			return
 		}
 		shown = []string{text}
 	} else {
-		shown = l.words(join.value, keyJoin)
-		c.glue, _ = l.text(with.value, keyWith)
+		shown = l.words(join.Value, keyJoin)
+		c.glue, _ = l.Text(with.Value, keyWith)
 		if len(shown) < 2 {
-			l.fail(join.value, "join takes two paths or more")
+			l.Fail(join.Value, "join takes two paths or more")
 		}
 	}
 	for _, s := range shown {
@@ -165,7 +163,7 @@ func (l *presetLoader) parts(n ast.Node, given map[string]entry, c *candidate) {
 	}
 }
 
-func (l *presetLoader) forms(n ast.Node, name string, k kind) forms {
+func (l *presetLoader) forms(n *yamltree.Node, name string, k kind) forms {
 	var f forms
 	fitting := formsOf(k)
 	if name == keyHashes {
@@ -173,7 +171,7 @@ func (l *presetLoader) forms(n ast.Node, name string, k kind) forms {
 	}
 	for _, word := range l.words(n, keyAs) {
 		if !slices.Contains(fitting, word) {
-			l.fail(n, "%s cannot be read as %q%s: want %s", name, word, strings.TrimSuffix(bridge.DidYouMean(word, fitting), "?"), strings.Join(fitting, ", "))
+			l.Fail(n, "%s cannot be read as %q%s: want %s", name, word, strings.TrimSuffix(bridge.DidYouMean(word, fitting), "?"), strings.Join(fitting, ", "))
 			continue
 		}
 		for _, w := range formWords() {
@@ -183,43 +181,39 @@ func (l *presetLoader) forms(n ast.Node, name string, k kind) forms {
 		}
 	}
 	if e := f & formEpochs; e&(e-1) != 0 {
-		l.fail(n, "a number can be a time in one unit only: write one of the epoch forms")
+		l.Fail(n, "a number can be a time in one unit only: write one of the epoch forms")
 	}
 	if f.has(formNaiveLocal) && f.has(formNaiveUTC) {
-		l.fail(n, "naive-local and naive-utc cannot stand together")
+		l.Fail(n, "naive-local and naive-utc cannot stand together")
 	}
 	return f
 }
 
-func (l *presetLoader) into(e entry, name string) (file bool) {
-	word, ok := l.text(e.value, keyInto)
+func (l *presetLoader) into(e yamltree.Entry, name string) (file bool) {
+	word, ok := l.Text(e.Value, keyInto)
 	if ok && name != keyHashes {
-		l.failAt(e.token, "into is for hashes, not for %s", name)
+		l.FailAt(e.Place, "into is for hashes, not for %s", name)
 	}
 	if ok && word != intoProcess && word != intoFile {
-		l.fail(e.value, "unknown %q: want %s or %s", word, intoProcess, intoFile)
+		l.Fail(e.Value, "unknown %q: want %s or %s", word, intoProcess, intoFile)
 	}
 	return word == intoFile
 }
 
 // levels compiles a table of severities.
-func (l *presetLoader) levels(e entry, k kind) levelTable {
+func (l *presetLoader) levels(e yamltree.Entry, k kind) levelTable {
 	if k != kindLevel {
-		l.failAt(e.token, "levels is for the field level")
+		l.FailAt(e.Place, "levels is for the field level")
 		return nil
 	}
-	entries, _ := l.entries(e.value, keyLevels, levelNames)
+	entries, _ := l.Entries(e.Value, keyLevels, levelNames)
 	table := levelTable{}
 	for _, row := range entries {
-		items := []ast.Node{row.value}
-		if s, ok := row.value.(*ast.SequenceNode); ok {
-			items = s.Values
-		}
-		for _, item := range items {
+		for _, item := range yamltree.ItemsOrOne(row.Value) {
 			text, ok := literal(item)
-			r, fits := levelRowOf(row.key, text)
+			r, fits := levelRowOf(row.Key, text)
 			if !ok || !fits {
-				l.fail(item, "%s must be a number, a range like 5-9, or a word of the product", row.key)
+				l.Fail(item, "%s must be a number, a range like 5-9, or a word of the product", row.Key)
 				continue
 			}
 			table = append(table, r)
@@ -229,30 +223,27 @@ func (l *presetLoader) levels(e entry, k kind) levelTable {
 }
 
 // filters compiles conditions: places with the values that fit, null for absent.
-func (l *presetLoader) filters(n ast.Node, what string) []filter {
-	entries, _ := l.entries(n, what, nil)
+func (l *presetLoader) filters(n *yamltree.Node, what string) []filter {
+	entries, _ := l.Entries(n, what, nil)
 	var list []filter
 	for _, e := range entries {
-		p, ok := l.place(&ast.StringNode{Token: e.token, Value: e.key}, e.key)
+		p, ok := l.place(yamltree.TextNode(e.Place, e.Key), e.Key)
 		if !ok {
 			continue
 		}
 		f := filter{place: p}
-		items := []ast.Node{e.value}
-		if s, ok := e.value.(*ast.SequenceNode); ok {
-			items = s.Values
-		}
+		items := yamltree.ItemsOrOne(e.Value)
 		if len(items) == 0 {
-			l.fail(e.value, "%s is an empty list, which never fits", e.key)
+			l.Fail(e.Value, "%s is an empty list, which never fits", e.Key)
 		}
 		for _, item := range items {
-			if _, null := item.(*ast.NullNode); null || item == nil {
+			if item.Kind == yamltree.Null {
 				f.absent = true
 				continue
 			}
 			text, ok := literal(item)
 			if !ok || text == "" {
-				l.fail(item, "%s must be compared with text, a number, true, false or null (absent)", e.key)
+				l.Fail(item, "%s must be compared with text, a number, true, false or null (absent)", e.Key)
 				continue
 			}
 			f.words = append(f.words, []byte(text))
@@ -263,25 +254,19 @@ func (l *presetLoader) filters(n ast.Node, what string) []filter {
 }
 
 // literal returns a scalar as documents write it.
-func literal(n ast.Node) (string, bool) {
-	switch s := n.(type) {
-	case *ast.StringNode:
-		return s.Value, true
-	case *ast.LiteralNode:
-		return s.Value.Value, true
-	case *ast.IntegerNode:
-		return fmt.Sprint(s.Value), true
-	case *ast.FloatNode:
-		return tokenOf(n).Value, true
-	case *ast.BoolNode:
-		return fmt.Sprint(s.Value), true
+func literal(n *yamltree.Node) (string, bool) {
+	switch n.Kind {
+	case yamltree.Float:
+		return n.Written, true
+	case yamltree.Text, yamltree.Integer, yamltree.Bool:
+		return fmt.Sprint(n.Value), true
 	default:
 		return "", false
 	}
 }
 
 // row compiles a place of a strict preset, which is plain: the kind of the field says what may stand there.
-func (l *presetLoader) row(name string, index int, n ast.Node) {
+func (l *presetLoader) row(name string, index int, n *yamltree.Node) {
 	c, ok := l.candidate(name, l.rowKind(index), n)
 	if !ok {
 		return
@@ -292,13 +277,13 @@ func (l *presetLoader) row(name string, index int, n ast.Node) {
 	switch {
 	case len(c.parts) > 1, c.levels != nil, c.when != nil, c.unless != nil,
 		c.forms&^formNaiveLocal != forms(0).orDefault(l.rowKind(index)):
-		l.fail(n, "a strict preset takes plain places: only note, and for the time as: [naive-local], may stand beside path")
+		l.Fail(n, "a strict preset takes plain places: only note, and for the time as: [naive-local], may stand beside path")
 		return
 	case index < 0 && name != rawPrefix+rw.Path:
-		l.fail(n, "%s is checked and left to rules: its only place is %s", name, strings.TrimPrefix(name, rawPrefix))
+		l.Fail(n, "%s is checked and left to rules: its only place is %s", name, strings.TrimPrefix(name, rawPrefix))
 		return
 	case slices.ContainsFunc(p.rows, func(other row) bool { return other.Path == rw.Path }):
-		l.fail(n, "%s is read twice", rw.Path)
+		l.Fail(n, "%s is read twice", rw.Path)
 		return
 	case index < 0:
 		rw.Field = ""

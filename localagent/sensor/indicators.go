@@ -7,6 +7,8 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+
+	"github.com/edr-bridge/edr-bridge/yamltree"
 )
 
 // maxIndicatorFile bounds a list of addresses.
@@ -37,7 +39,7 @@ func ParseIndicators(name string, data []byte) ([]netip.Prefix, error) {
 		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("%s:%d:%d: %w", name, line, strings.Index(text, word)+1, err))
-			if len(errs) == maxProblems {
+			if len(errs) == yamltree.MaxProblems {
 				break
 			}
 			continue
