@@ -258,11 +258,13 @@ func (g *Guard) withOwnNames(o Order) Order {
 	if !g.own(o) {
 		return o
 	}
-	names := slices.Concat(o.Intent.Names, g.cfg.Self.Names)
-	for _, addr := range g.cfg.Self.Addresses {
+	own, addresses := g.cfg.Self.All()
+	names := slices.Concat(o.Intent.Names, own)
+	for _, addr := range addresses {
 		names = append(names, addr.String())
 	}
-	o.Intent.Names = names
+	slices.Sort(names)
+	o.Intent.Names = slices.Compact(names)
 	return o
 }
 

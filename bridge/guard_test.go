@@ -143,6 +143,23 @@ func TestIdentityIsNeverALoopbackName(t *testing.T) {
 	}
 }
 
+func TestIdentityFollowsTheAddressesOfTheMachine(t *testing.T) {
+	t.Parallel()
+	var now []netip.Addr
+	id := bridge.Identity{Names: []string{"ws-1"}, Now: func() ([]string, []netip.Addr) { return []string{"ws-1.corp.local"}, now }}
+	if id.Is("10.1.2.3") {
+		t.Error("an address nobody has yet is its own")
+	}
+	now = []netip.Addr{netip.MustParseAddr("10.1.2.3")}
+	if !id.Is("10.1.2.3") || !id.Is("ws-1.corp.local") || !id.Is("ws-1") {
+		t.Error("an address that came later is not its own")
+	}
+	now = nil
+	if id.Is("10.1.2.3") {
+		t.Error("an address that went away is still its own")
+	}
+}
+
 // places gives the place of each setting a guard names.
 func places(setting string) string {
 	return map[string]string{

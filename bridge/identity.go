@@ -10,8 +10,21 @@ import (
 type Identity struct {
 	// Names are host name, FQDN and, when set, the GUID KSC knows the machine by.
 	Names []string
-	// Addresses are those of its own interfaces.
+	// Addresses are those it always has.
 	Addresses []netip.Addr
+	// Now, when given, tells what else the machine is called at this moment: addresses come and go, and a program may start before the
+	// first. It is asked again and again, must not block and must be safe for concurrent use.
+	Now func() (names []string, addresses []netip.Addr)
+}
+
+// All returns every name and address this machine has at the moment.
+func (id Identity) All() (names []string, addresses []netip.Addr) {
+	names, addresses = id.Names, id.Addresses
+	if id.Now != nil {
+		n, a := id.Now()
+		names, addresses = slices.Concat(names, n), slices.Concat(addresses, a)
+	}
+	return names, addresses
 }
 
 // Is reports whether host names this machine: one of its names (any case, an FQDN also by its first label)
@@ -21,10 +34,11 @@ func (id Identity) Is(host string) bool {
 		return false
 	}
 	host, _ = SplitHost(host)
+	names, addresses := id.All()
 	if a, err := netip.ParseAddr(host); err == nil {
-		return !a.IsLoopback() && slices.Contains(id.Addresses, a.Unmap())
+		return !a.IsLoopback() && slices.Contains(addresses, a.Unmap())
 	}
-	for _, name := range id.Names {
+	for _, name := range names {
 		if strings.EqualFold(name, host) {
 			return true
 		}

@@ -105,7 +105,7 @@ var (
 // New returns an agent. It reports every problem of cfg at once, does no I/O and starts nothing.
 func New(cfg Config) (*Agent, error) {
 	var errs []error
-	if len(cfg.Self.Names) == 0 && len(cfg.Self.Addresses) == 0 {
+	if len(cfg.Self.Names) == 0 && len(cfg.Self.Addresses) == 0 && cfg.Self.Now == nil {
 		errs = append(errs, errors.New("self: name this machine by at least one name or address"))
 	}
 	if cfg.Grace < 0 {

@@ -17,20 +17,28 @@ const closeTimeout = 2 * time.Second
 
 // identity is what this machine calls itself; no network is asked.
 func identity() bridge.Identity {
-	id := bridge.Identity{Names: []string{"localhost.invalid"}}
+	id := bridge.Identity{Names: []string{"localhost.invalid"}, Now: identityNow}
 	if name, err := os.Hostname(); err == nil && name != "" {
 		id.Names = []string{name}
 	}
+	return id
+}
+
+// identityNow is what this machine is called at the moment. The agent starts before the first interface has an address.
+func identityNow() (names []string, addresses []netip.Addr) {
+	if name, err := os.Hostname(); err == nil && name != "" {
+		names = []string{name}
+	}
 	addrs, err := net.InterfaceAddrs()
 	if err != nil {
-		return id
+		return names, nil
 	}
 	for _, a := range addrs {
 		if p, err := netip.ParsePrefix(a.String()); err == nil && !p.Addr().IsLoopback() {
-			id.Addresses = append(id.Addresses, p.Addr().Unmap())
+			addresses = append(addresses, p.Addr().Unmap())
 		}
 	}
-	return id
+	return names, addresses
 }
 
 // protect adds to the user's lists what this bridge itself must not harm.
