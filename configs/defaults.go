@@ -3,6 +3,7 @@ package configs
 import (
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"time"
 
@@ -116,7 +117,7 @@ func (s *Settings) belowState() {
 		s.Local.AgentState = agentState(s.Local.State, s.Local.Separate)
 	}
 	if !p.has("local.socket") {
-		s.Local.Socket = filepath.Join(s.Local.AgentState, "agent.sock")
+		s.Local.Socket = agentSocket(s.Local.AgentState, s.Local.Separate)
 	}
 	if !p.has("api.socket") {
 		s.API.Socket = filepath.Join(s.Local.State, "edr-bridge.sock")
@@ -134,6 +135,15 @@ func agentState(state string, separate bool) string {
 		return state
 	}
 	return filepath.Clean(state) + "-agent"
+}
+
+// agentSocket is where the agent listens. The folder of a separate one is closed to the bridge, so its socket stands in the folder systemd
+// makes for it (RuntimeDirectory=).
+func agentSocket(state string, separate bool) string {
+	if separate && runtime.GOOS == "linux" {
+		return "/run/edr-bridge-agent/agent.sock"
+	}
+	return filepath.Join(state, "agent.sock")
 }
 
 func defaultLocal(state string) Local {
@@ -303,6 +313,21 @@ func (s *Settings) absolute() {
 	}
 }
 
+// Files returns the absolute paths of all files and directories these settings name, in no order; those of rules and presets, which are
+// patterns, are not among them.
+func (s *Settings) Files() []string {
+	var list []string
+	for name, path := range s.files() {
+		if name == "local.start.cgroup" || name == "local.scan.clamd" {
+			continue // of the system, not of this program
+		}
+		if abs, err := filepath.Abs(*path); *path != "" && err == nil {
+			list = append(list, abs)
+		}
+	}
+	return list
+}
+
 // files returns the settings that are paths of files or directories.
 func (s *Settings) files() map[string]*string {
 	files := map[string]*string{
@@ -346,8 +371,12 @@ func (t *ServerTLS) files(path string, files map[string]*string) {
 	}
 }
 
-// userState is the state directory of an account that is not root (XDG Base Directory Specification).
+// userState is the state directory of an account that is not root: the one systemd made for the unit (StateDirectory= in systemd.exec(5)), else
+// the account's own (XDG Base Directory Specification).
 func userState(env func(string) (string, bool)) string {
+	if dir, ok := env("STATE_DIRECTORY"); ok && filepath.IsAbs(dir) && !strings.Contains(dir, ":") {
+		return dir
+	}
 	if dir, ok := env("XDG_STATE_HOME"); ok && filepath.IsAbs(dir) {
 		return filepath.Join(dir, productDir)
 	}

@@ -9,7 +9,7 @@ type Local struct {
 	// DryRun lets the agent only say what it would do. Default false.
 	DryRun bool `yaml:"dry_run"`
 	// State is the directory of the store and of what the agent keeps: absolute or relative to this file. The default is
-	// /var/lib/edr-bridge for root, %ProgramData%\edr-bridge on Windows, else edr-bridge below $XDG_STATE_HOME.
+	// /var/lib/edr-bridge for root, %ProgramData%\edr-bridge on Windows, else $STATE_DIRECTORY (systemd), else edr-bridge below $XDG_STATE_HOME.
 	State string `yaml:"state"`
 	// Grace is how long a process may take to obey SIGTERM before it is killed, 0 to 1m. Default 0s: killed at once.
 	Grace time.Duration `yaml:"grace"`
@@ -23,7 +23,8 @@ type Local struct {
 	// AgentState is the directory of a separate agent: its own, because whoever can write there has its rights. Default: state with
 	// -agent behind its name, such as /var/lib/edr-bridge-agent. Without separate everything is in state.
 	AgentState string `yaml:"agent_state,omitempty"`
-	// Socket is the path of the agent's Unix socket, 107 bytes at most; default agent.sock below agent_state.
+	// Socket is the path of the agent's Unix socket, 107 bytes at most; default agent.sock below state, of a separate agent
+	// /run/edr-bridge-agent/agent.sock.
 	Socket string `yaml:"socket,omitempty"`
 	// Group is the Unix group whose members may connect to socket; default the group of the agent's process.
 	Group string `yaml:"group,omitempty"`

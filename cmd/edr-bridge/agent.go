@@ -133,7 +133,7 @@ func (w *wiring) trustOwn(set *configs.Settings) error {
 		return fmt.Errorf("own program: %w", err)
 	}
 	l := set.Local
-	paths := slices.Concat([]string{exe, set.File(), l.AgentState, l.Scan.Signatures}, set.Sensor.Rules, set.Sensor.Indicators)
+	paths := slices.Concat([]string{exe, set.File(), l.AgentState, filepath.Dir(l.Socket), l.Scan.Signatures}, set.Sensor.Rules, set.Sensor.Indicators)
 	for _, pattern := range slices.Concat(set.Rules, set.Presets) {
 		found, err := filepath.Glob(pattern)
 		if err != nil {

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/edr-bridge/edr-bridge/localagent"
@@ -131,6 +133,9 @@ func agentProblem(err error) error {
 // openAgentSocket serves the agent's socket: orders of other processes, and what people ask. An agent inside a bridge without its socket
 // still works, and says so.
 func (w *wiring) openAgentSocket(agent *localagent.Agent) (*socket.Server, error) {
+	if err := os.MkdirAll(filepath.Dir(w.set.Local.Socket), 0o755); err != nil { //nolint:gosec // as systemd makes it: the socket itself says who may connect
+		return nil, fail(exitConfig, "config.local", fmt.Errorf("local.socket: %w", err), "")
+	}
 	users, err := userIDs(w.set.Local.Users)
 	if err != nil {
 		return nil, fail(exitConfig, "config.local", err, "local.users names accounts of this machine")

@@ -106,19 +106,21 @@ func (w *wiring) agentCheck(protect *bridge.Protect) func(bridge.Order) (bridge.
 	}
 }
 
-// ownFiles are the files the bridge lives by.
+// ownFiles are the files bridge and agent live by: the settings, what they name, and the rules and presets there are at the start.
 func (w *wiring) ownFiles() []string {
-	own := []string{w.set.Secrets.Dir, w.set.Secrets.PassphraseFile, w.set.Audit.Archive, w.set.Audit.AnchorFile}
-	if file := w.set.File(); file != "" {
-		own = append(own, file)
-	}
-	var out []string
-	for _, path := range own {
-		if abs, err := filepath.Abs(path); path != "" && err == nil {
-			out = append(out, abs)
+	own := w.set.Files()
+	for _, pattern := range slices.Concat([]string{w.set.File()}, w.set.Rules, w.set.Presets) {
+		found, err := filepath.Glob(pattern)
+		if err != nil {
+			continue // the loader says so
+		}
+		for _, path := range found {
+			if abs, err := filepath.Abs(path); err == nil {
+				own = append(own, abs)
+			}
 		}
 	}
-	return out
+	return own
 }
 
 // kscPorts are what the Network Agent and OpenAPI of the Administration Server use (support.kaspersky.com/help/KSC/14.2/en-US/158830.htm).

@@ -7,6 +7,7 @@ import (
 	"github.com/edr-bridge/edr-bridge/bridge"
 	"github.com/edr-bridge/edr-bridge/bridge/store"
 	"github.com/edr-bridge/edr-bridge/configs"
+	"github.com/edr-bridge/edr-bridge/localagent/socket"
 )
 
 const (
@@ -61,7 +62,7 @@ func (w *wiring) followLeases(st *store.Store, keep func(context.Context, time.T
 	return func(ctx context.Context) error {
 		every := time.NewTicker(leaseEvery)
 		defer every.Stop()
-		var told string
+		var told, failed string
 		for {
 			select {
 			case <-ctx.Done():
@@ -76,10 +77,16 @@ func (w *wiring) followLeases(st *store.Store, keep func(context.Context, time.T
 			if !any {
 				continue
 			}
-			switch on, err := keep(ctx, latest.Until); {
+			on, err := keep(ctx, latest.Until)
+			if err == nil {
+				failed = ""
+			}
+			switch {
 			case ctx.Err() != nil:
+			case err != nil && failed != err.Error():
+				failed = err.Error()
+				w.log.Warn("isolation was not made longer, trying again each second", "until", latest.Until, "err", err)
 			case err != nil:
-				w.log.Warn("isolation was not made longer", "until", latest.Until, "err", err)
 			case !on && told != latest.Order:
 				told = latest.Order
 				w.tampered("this machine is not isolated, although a lease holds (order " + latest.Order + "): release it, or isolate it again")
@@ -104,10 +111,11 @@ func (w *wiring) latestLease(leases []bridge.Lease) (latest bridge.Lease, any bo
 	return latest, any
 }
 
-// askKeep tells a separate agent.
+// askKeep tells a separate agent. Where none runs nothing is told: its isolation stands by the system's timer, and this process has no
+// business with the firewall.
 func (w *wiring) askKeep(ctx context.Context, until time.Time) (on bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, agentAnswer)
 	defer cancel()
-	_, err = w.askAgent(ctx, askKeep, until, &on)
+	err = socket.NewClient(w.set.Local.Socket).Ask(ctx, askKeep, until, &on)
 	return on, err
 }

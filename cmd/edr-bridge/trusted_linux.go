@@ -5,11 +5,14 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/user"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // checkTrusted refuses files that somebody else than root, this user, or the user who called sudo could change: whoever writes the settings, or
@@ -122,8 +125,30 @@ func trustedPlace(at string, onTheWay bool, trusted []uint32) error {
 	case sticky:
 	case mode&0o002 != 0:
 		return fmt.Errorf("%s may be written by everybody (mode %o)", at, mode)
-	case mode&0o020 != 0 && ok && st.Gid != 0 && !slices.Contains(trusted, st.Gid):
+	case mode&0o020 != 0 && ok && st.Gid != 0 && !ownGroup(st.Gid, trusted):
 		return fmt.Errorf("%s may be written by group %d (mode %o)", at, st.Gid, mode)
+	case mode&0o020 != 0 && hasACL(at):
+		return fmt.Errorf("%s may be written by those its access list names (getfacl)", at)
 	}
 	return nil
+}
+
+// ownGroup reports whether the group is a trusted user's private one, of his number and his name (adduser(8), USERGROUPS).
+func ownGroup(gid uint32, trusted []uint32) bool {
+	if !slices.Contains(trusted, gid) {
+		return false
+	}
+	id := strconv.FormatUint(uint64(gid), 10)
+	u, err := user.LookupId(id)
+	if err != nil {
+		return false
+	}
+	g, err := user.LookupGroupId(id)
+	return err == nil && g.Name == u.Username
+}
+
+// hasACL reports whether the file has entries beside its mode. Of such a file the group's bits are the most any entry may (acl(5)).
+func hasACL(path string) bool {
+	n, err := unix.Lgetxattr(path, "system.posix_acl_access", nil)
+	return err == nil && n > 0
 }
