@@ -72,7 +72,7 @@ func (l *Listener) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		uid, err := peerUID(conn)
+		uid, err := PeerUID(conn)
 		if err == nil {
 			return &Conn{Conn: conn, UID: uid}, nil
 		}

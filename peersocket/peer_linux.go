@@ -10,8 +10,9 @@ import (
 // TellsPeers reports whether this system names who connects.
 const TellsPeers = true
 
-// peerUID returns the user who connected (SO_PEERCRED, unix(7)): the effective one at the time of connect(2).
-func peerUID(conn net.Conn) (uint32, error) {
+// PeerUID returns the user at the other end (SO_PEERCRED, unix(7)): of an accepted connection the effective one at the time of connect(2), of one that
+// was dialled that at the time of listen(2). It wraps errors.ErrUnsupported where the system does not tell.
+func PeerUID(conn net.Conn) (uint32, error) {
 	sc, ok := conn.(syscall.Conn)
 	if !ok {
 		return 0, fmt.Errorf("peer of %T: %w", conn, errors.ErrUnsupported)

@@ -6,10 +6,8 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/user"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"text/tabwriter"
 	"time"
 
@@ -23,6 +21,7 @@ import (
 	"github.com/edr-bridge/edr-bridge/localagent/firewall"
 	"github.com/edr-bridge/edr-bridge/localagent/jobs"
 	"github.com/edr-bridge/edr-bridge/localagent/prevention"
+	"github.com/edr-bridge/edr-bridge/localagent/socket"
 )
 
 // listenVerb is the hidden verb of the process that answers the kernel about executions.
@@ -75,17 +74,25 @@ func (w *wiring) serveAgent(ctx context.Context) error {
 	if err := w.trustOwn(w.set); err != nil {
 		return err
 	}
+	if !w.set.Local.Separate {
+		return fail(exitConfig, "config.local", errors.New("local.separate is false: the bridge carries orders out itself, and would beside this agent"), "set local.separate: true")
+	}
 	w.resident = true
 	agent, err := w.openAgent()
 	if err != nil {
 		return err
 	}
-	if err := agent.Prepare(ctx); err != nil {
-		return fail(exitFailed, "agent.prepare", err, "run it as root, or with the capabilities of edr-bridge-agent.service")
-	}
 	server, err := w.openAgentSocket(agent)
 	if err != nil {
 		return err
+	}
+	// Before anything of the state is touched: another agent may be at work with it.
+	if err := server.Open(ctx); err != nil {
+		return fail(exitFailed, "agent.socket", err, "edr-bridge agent status")
+	}
+	defer func() { _ = server.Close() }()
+	if err := agent.Prepare(ctx); err != nil {
+		return fail(exitFailed, "agent.prepare", err, "run it as root, or with the capabilities of edr-bridge-agent.service")
 	}
 	parts, ctx := errgroup.WithContext(ctx)
 	parts.Go(func() error { return agent.Run(ctx) })
@@ -108,8 +115,9 @@ func (w *wiring) notify(state string) {
 	}
 }
 
-// heartbeat feeds the watchdog of systemd, when it watches.
+// heartbeat feeds the watchdog of systemd, when it watches, as long as the agent answers on its socket.
 func (w *wiring) heartbeat(ctx context.Context) {
+	client := socket.NewClient(w.set.Local.Socket)
 	every, err := daemon.SdWatchdogEnabled(false)
 	if err != nil || every <= 0 {
 		return
@@ -121,6 +129,10 @@ func (w *wiring) heartbeat(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-beat.C:
+			if err := client.Ask(ctx, askAlive, nil, nil); err != nil {
+				w.log.Error("the agent does not answer itself", "err", err)
+				continue
+			}
 			w.notify(daemon.SdNotifyWatchdog)
 		}
 	}
@@ -142,26 +154,6 @@ func (w *wiring) trustOwn(set *configs.Settings) error {
 		paths = append(paths, found...)
 	}
 	return w.app.checkTrusted(paths...)
-}
-
-// userIDs are the numbers of accounts.
-func userIDs(names []string) ([]uint32, error) {
-	ids := make([]uint32, 0, len(names))
-	var errs []error
-	for _, name := range names {
-		u, err := user.Lookup(name)
-		if err != nil {
-			errs = append(errs, fmt.Errorf("local.users: %w", err))
-			continue
-		}
-		id, err := strconv.ParseUint(u.Uid, 10, 32)
-		if err != nil {
-			errs = append(errs, fmt.Errorf("local.users: %s has the id %s, which is no number", name, u.Uid))
-			continue
-		}
-		ids = append(ids, uint32(id))
-	}
-	return ids, errors.Join(errs...)
 }
 
 // askVerb opens what a verb about the agent needs and asks.

@@ -27,11 +27,13 @@ const (
 	askCancelJob  = "cancel-job"
 	askRelease    = "release"
 	askKeep       = "keep-isolated"
+	askAlive      = "alive"
 )
 
 // agentAsks answers on the agent's side. The same functions answer where no agent runs, on what it left behind.
 func agentAsks(agent *localagent.Agent) map[string]socket.Ask {
 	return map[string]socket.Ask{
+		askAlive:  func(context.Context, json.RawMessage) (any, error) { return nil, nil },
 		askStatus: func(ctx context.Context, _ json.RawMessage) (any, error) { return agent.Status(ctx), nil },
 		askBlocks: func(ctx context.Context, _ json.RawMessage) (any, error) { return agent.Blocked(ctx) },
 		askRules:  func(ctx context.Context, _ json.RawMessage) (any, error) { return agent.Rules(ctx) },
@@ -136,12 +138,8 @@ func (w *wiring) openAgentSocket(agent *localagent.Agent) (*socket.Server, error
 	if err := os.MkdirAll(filepath.Dir(w.set.Local.Socket), 0o755); err != nil { //nolint:gosec // as systemd makes it: the socket itself says who may connect
 		return nil, fail(exitConfig, "config.local", fmt.Errorf("local.socket: %w", err), "")
 	}
-	users, err := userIDs(w.set.Local.Users)
-	if err != nil {
-		return nil, fail(exitConfig, "config.local", err, "local.users names accounts of this machine")
-	}
 	server, err := socket.NewServer(socket.ServerConfig{
-		Path: w.set.Local.Socket, Group: w.set.Local.Group, Users: users, Agent: agent, Asks: agentAsks(agent), Logger: w.log,
+		Path: w.set.Local.Socket, Group: w.set.Local.Group, Users: w.set.Local.Users, Agent: agent, Asks: agentAsks(agent), Logger: w.log,
 	})
 	if err != nil {
 		return nil, fail(exitConfig, "config.local", err, "set a shorter local.socket")

@@ -13,6 +13,7 @@ import (
 
 	"github.com/edr-bridge/edr-bridge/bridge"
 	"github.com/edr-bridge/edr-bridge/localagent/jobs"
+	"github.com/edr-bridge/edr-bridge/peersocket"
 )
 
 const (
@@ -144,6 +145,10 @@ func (c *Client) call(ctx context.Context, req request) (answer, error) {
 		return answer{}, c.noAnswer(ctx, err)
 	}
 	defer func() { _ = conn.Close() }()
+	// Whoever could make the socket's folder his own would tell the bridge that everything is done.
+	if uid, err := peersocket.PeerUID(conn); err != nil || uid != 0 && int64(uid) != int64(ownUID()) {
+		return answer{}, &bridge.ExecError{Class: bridge.Unreachable, Err: errors.Join(fmt.Errorf("%w at %s: user %d answers there, who is neither root nor this user", ErrNoAgent, c.path, uid), err)}
+	}
 	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	defer stop()
 	// A refused user is told before the request is read, so an error of writing does not end the call.

@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os/user"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
@@ -16,7 +18,9 @@ import (
 )
 
 const (
-	maxConns       = 256
+	maxConns = 256
+	// rootConns are those of them only root gets: whoever may give orders cannot keep people from taking them back.
+	rootConns      = 32
 	requestTimeout = 10 * time.Second
 	answerTimeout  = 10 * time.Second
 	// drainTimeout is how long orders under way may take when the server ends.
@@ -40,8 +44,9 @@ type Ask func(ctx context.Context, params json.RawMessage) (any, error)
 type ServerConfig struct {
 	// Path is where the socket appears, Group whose members may connect (empty = the group of the process); mode 0660. Both required but Group.
 	Path, Group string
-	// Users are the numeric ids of the users who may give orders. Root and the user of this process always may.
-	Users []uint32
+	// Users are the accounts (names or numbers) that may give orders. Root and the user of this process always may. Names are looked up for
+	// each connection: an agent may start before the accounts are known.
+	Users []string
 	Agent Agent
 	// Asks are what people may ask beside orders, by name.
 	Asks map[string]Ask
@@ -53,8 +58,10 @@ type ServerConfig struct {
 
 // Server answers on the socket.
 type Server struct {
-	cfg ServerConfig
-	log *slog.Logger
+	cfg      ServerConfig
+	log      *slog.Logger
+	listener *peersocket.Listener
+	others   chan struct{} // connections of others than root
 }
 
 // NewServer checks cfg and opens nothing.
@@ -68,18 +75,38 @@ func NewServer(cfg ServerConfig) (*Server, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Server{cfg: cfg, log: cfg.Logger}, nil
+	return &Server{cfg: cfg, log: cfg.Logger, others: make(chan struct{}, maxConns-rootConns)}, nil
 }
 
-// Serve makes the socket, calls stands when it does, and answers until ctx ends. Then no new order is taken, those under way get 5 s, and what
-// is left is told to stop. It returns nil after such an end.
-func (s *Server) Serve(ctx context.Context, stands func()) error {
+// Open makes the socket: who connects before Serve waits. The error wraps peersocket.ErrInUse when somebody answers there already.
+func (s *Server) Open(ctx context.Context) error {
 	listener, err := peersocket.Listen(ctx, s.cfg.Path, s.cfg.Group, func(err error) {
 		s.log.Warn("agent socket: cannot tell who connects, refused", "err", err)
 	})
 	if err != nil {
 		return fmt.Errorf("agent socket %w", err)
 	}
+	s.listener = listener
+	return nil
+}
+
+// Close takes the socket away. Serve does so too.
+func (s *Server) Close() error {
+	if s.listener == nil {
+		return nil
+	}
+	return s.listener.Close()
+}
+
+// Serve makes the socket unless Open did, calls stands when it answers, and answers until ctx ends. Then no new order is taken, those under way get 5 s, and what
+// is left is told to stop. It returns nil after such an end.
+func (s *Server) Serve(ctx context.Context, stands func()) error {
+	if s.listener == nil {
+		if err := s.Open(ctx); err != nil {
+			return err
+		}
+	}
+	listener := s.listener
 	work, stop := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer stop(nil)
 	closer := context.AfterFunc(ctx, func() { _ = listener.Close() })
@@ -125,6 +152,15 @@ func (s *Server) serve(ctx context.Context, conn net.Conn) {
 		}})
 		return
 	}
+	if peer.UID != 0 {
+		select {
+		case s.others <- struct{}{}:
+			defer func() { <-s.others }()
+		default:
+			s.reply(conn, answer{Error: &failure{Class: bridge.Retry.String(), Text: "the agent answers too many calls at once"}})
+			return
+		}
+	}
 	var req request
 	_ = conn.SetReadDeadline(time.Now().Add(requestTimeout))
 	if err := readLine(conn, maxRequest, &req); err != nil {
@@ -163,7 +199,15 @@ func (s *Server) reply(conn net.Conn, a answer) {
 }
 
 func (s *Server) mayAsk(uid uint32) bool {
-	return uid == 0 || int64(uid) == int64(ownUID()) || slices.Contains(s.cfg.Users, uid)
+	if uid == 0 || int64(uid) == int64(ownUID()) {
+		return true
+	}
+	number := strconv.FormatUint(uint64(uid), 10)
+	if slices.Contains(s.cfg.Users, number) {
+		return true
+	}
+	u, err := user.LookupId(number)
+	return err == nil && slices.Contains(s.cfg.Users, u.Username)
 }
 
 // do carries out one request.

@@ -268,7 +268,7 @@ func TestA13OnlyNamedUsersGiveOrders(t *testing.T) {
 		t.Skip("this test needs root to be somebody else")
 	}
 	agent := &fakeAgent{}
-	client, _ := serve(t, agent, func(c *ServerConfig) { c.Users = []uint32{65533} })
+	client, _ := serve(t, agent, func(c *ServerConfig) { c.Users = []string{"65533"} })
 	// Others than the group cannot even connect; a wide mode shows that the user decides.
 	if err := os.Chmod(filepath.Dir(client.path), 0o755); err != nil {
 		t.Fatal(err)
@@ -292,6 +292,7 @@ func TestServerAnswersNonsenseAndStays(t *testing.T) {
 	client, _ := serve(t, &fakeAgent{})
 	for line, want := range map[string]string{
 		"": "unexpected EOF", "x\n": "invalid character", `{"version":2,"method":"execute"}` + "\n": "different versions",
+		`{"version":1,"method":"resolve","x":1}` + "\n": "unknown field", `{"version":1,"method":"resolve"}{}` + "\n": "more than one document",
 		`{"version":1,"method":"reboot"}` + "\n": "no method", `{"version":1,"method":"execute"}` + "\n": "no order",
 		`{"version":1,"method":"resolve"}` + "\n":                                                                    "no process",
 		`{"version":1,"method":"execute","order":{"id":"o","host":"h","task":"reboot","params":{}}}` + "\n":          "unknown task",

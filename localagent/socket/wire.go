@@ -2,6 +2,7 @@ package socket
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -168,5 +169,13 @@ func readLine(r io.Reader, limit int64, v any) error {
 	if err != nil {
 		return err
 	}
-	return json.Unmarshal(line, v)
+	d := json.NewDecoder(bytes.NewReader(line))
+	d.DisallowUnknownFields()
+	if err := d.Decode(v); err != nil {
+		return err
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return errors.New("more than one document in a line")
+	}
+	return nil
 }
