@@ -156,6 +156,22 @@ func (w *wiring) needs() []firewall.Peer {
 	return peers
 }
 
+// unkept are the Redis sources whose servers the settings do not name: Sentinel and Cluster tell them, and may name others tomorrow. An
+// isolation keeps, and a block spares, only what is named.
+func (w *wiring) unkept() []string {
+	var names []string
+	for name, s := range w.set.Sources {
+		if s.Type.Redis() && (s.Sentinel != nil || s.Cluster) {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// unkeptText says what to do about them.
+const unkeptText = "an isolation keeps only the addresses in the settings, and Sentinel or Cluster leads to others: name all servers in local.isolation.allow and protect.addresses"
+
 // allowed are the peers of the settings.
 func allowed(list []configs.Peer) []firewall.Peer {
 	peers := make([]firewall.Peer, 0, len(list))

@@ -28,6 +28,9 @@ func (w *wiring) trustAgent(set *configs.Settings) error {
 // readyAgent prepares the agent of this process and returns what has to go on beside the pipeline: its watch over what it did, its
 // socket, and the leases it has to know. With a separate agent the leases are all.
 func (w *wiring) readyAgent(ctx context.Context, st *store.Store) ([]func(context.Context) error, error) {
+	if names := w.unkept(); w.set.Local.Enabled && len(names) > 0 {
+		w.log.Warn(unkeptText, "sources", names)
+	}
 	switch {
 	case !w.set.Local.Enabled:
 		return nil, nil

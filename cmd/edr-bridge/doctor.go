@@ -309,6 +309,9 @@ func (w *wiring) checkAgent(ctx context.Context) []check {
 	if w.set.Local.Separate && !runs {
 		out = append(out, check{levelFail, "agent", "nobody answers on " + w.set.Local.Socket, "systemctl start edr-bridge-agent, or edr-bridge agent run", exitUnreachable})
 	}
+	if names := w.unkept(); len(names) > 0 {
+		out = append(out, check{levelWarn, "agent", "sources " + strings.Join(names, ", ") + ": " + unkeptText, "", 0})
+	}
 	for _, p := range st.Capabilities {
 		c := check{Level: levelOK, Name: "agent", Detail: p.Name + ": " + p.Detail}
 		if !p.OK {

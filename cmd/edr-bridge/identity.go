@@ -72,8 +72,8 @@ func (w *wiring) protect() bridge.ProtectConfig {
 	return cfg
 }
 
-// serverAddresses are the literal addresses of KSC and Redis. Names are not resolved here: the local agent
-// refuses what belongs to live connections of its own.
+// serverAddresses are the literal addresses of KSC, KUMA and Redis. Names are not resolved here: the local agent asks for them when it
+// is to block or to isolate.
 func (w *wiring) serverAddresses() []netip.Addr {
 	var out []netip.Addr
 	add := func(address string) {
@@ -83,6 +83,9 @@ func (w *wiring) serverAddresses() []netip.Addr {
 	}
 	for _, k := range w.set.Servers() {
 		add(k.Address)
+	}
+	if w.set.KUMA != nil {
+		add(w.set.KUMA.Address)
 	}
 	for _, s := range w.set.Sources {
 		for _, node := range s.Nodes() {
