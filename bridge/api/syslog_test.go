@@ -143,6 +143,7 @@ func TestSyslogSaysWhatItLosesAtItsEnd(t *testing.T) {
 	t.Parallel()
 	r := startSyslog(t, func(cfg *SyslogConfig) { cfg.Queue = 4 })
 	r.write(t, "m1\nm2\nm3\nm4\nm5\nm6\n")
+	syslogEventually(t, "the first connection waits for room", func() bool { s := r.Stats(); return s.Unsettled == 4 && s.Received == 5 })
 	r.write(t, "a\nb\n")
 	var inHand []bridge.Delivery
 	for range 3 {
