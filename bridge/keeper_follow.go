@@ -96,7 +96,7 @@ func (k *Keeper) ask(ctx context.Context, follower Follower, orders []Order) ([]
 // onward reports whether the progress leads an order on from its state.
 func (p Progress) onward(from State) bool {
 	switch p.State {
-	case StateRunning, StateDone, StateFailed:
+	case StateRunning, StateDone, StateFailed, StateUnknown:
 		return EventOf(from, p.State) != ""
 	default:
 		return false

@@ -480,6 +480,21 @@ func TestKeeperFollowsWhatKSCAccepted(t *testing.T) {
 	})
 }
 
+func TestAnExecutorThatCannotFindOutAnyMoreEndsTheOrderAsUnknown(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		eyes := &scout{answer: func([]bridge.Order) ([]bridge.Progress, error) {
+			return []bridge.Progress{{OrderID: "o", State: bridge.StateUnknown, Detail: "broken off after it had begun to act"}}, nil
+		}}
+		h := openHouse(t, houseConfig{keeper: keep(eyes), seed: func(c *cabinet) { c.seed(t, stored(kill("o", "WS-1"), bridge.StateAccepted)) }})
+		time.Sleep(30 * time.Second)
+		h.wantState(t, "o", bridge.StateUnknown)
+		if got := h.order("o").Detail; got != "broken off after it had begun to act" {
+			t.Errorf("detail %q, want what the executor said", got)
+		}
+	})
+}
+
 func TestEachExecutorIsAskedAboutItsOwnOrders(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -514,7 +529,7 @@ func TestFollowerThatAnswersNonsenseDoesNoHarm(t *testing.T) {
 		"no order":                  {{State: bridge.StateDone}},
 		"another state":             {{OrderID: "o", State: "finished"}, {OrderID: "o"}},
 		"a state before":            {{OrderID: "o", State: bridge.StateQueued}, {OrderID: "o", State: bridge.StateSending}, {OrderID: "o", State: bridge.StateHeld}},
-		"an end that is not its":    {{OrderID: "o", State: bridge.StateExpired}, {OrderID: "o", State: bridge.StateUnknown}, {OrderID: "o", State: bridge.StateCancelled}},
+		"an end that is not its":    {{OrderID: "o", State: bridge.StateExpired}, {OrderID: "o", State: bridge.StateCancelled}},
 		"running, and that again":   {{OrderID: "o", State: bridge.StateAccepted, Detail: "x"}},
 		"an order it was not asked": {{OrderID: "other", State: bridge.StateDone}},
 	} {

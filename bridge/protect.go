@@ -126,8 +126,8 @@ func (p *Protect) CheckProcess(image string) (Reason, string) {
 	return p.matchImage(image)
 }
 
-// CheckFile judges a file by its absolute path, as the executor found it.
-func (p *Protect) CheckFile(path string) (Reason, string) { return p.checkPath(path, false) }
+// CheckFile judges a file by its absolute path, as the executor found it: a name no order may bring is as good as any.
+func (p *Protect) CheckFile(path string) (Reason, string) { return p.matchPath(path, false) }
 
 // checkImages judges what an order says about an image: paths, names and nothing.
 func (p *Protect) checkImages(images ...string) (Reason, string) {
@@ -166,6 +166,10 @@ func (p *Protect) checkPath(path string, subfolders bool) (Reason, string) {
 	if err := CheckPath(path); err != nil {
 		return ReasonInvalid, fmt.Sprintf("path %s %v", show(path), err)
 	}
+	return p.matchPath(path, subfolders)
+}
+
+func (p *Protect) matchPath(path string, subfolders bool) (Reason, string) {
 	all := readings(path)
 	for _, r := range all {
 		if subfolders && len(r.segments) < 2 {

@@ -359,3 +359,16 @@ func TestProtectKnowsAdministrationGroupsAndAllBelowThem(t *testing.T) {
 		t.Error("a group without a name was taken")
 	}
 }
+
+func TestFileTheExecutorFoundIsJudgedWhateverItsNameHolds(t *testing.T) {
+	t.Parallel()
+	p := newProtect(t, bridge.ProtectConfig{Paths: entries("/srv/keep/**")})
+	for _, name := range []string{"plain", "ctl\x01", "latin\xe9", `back\slash`, "$HOME", "a:b"} {
+		if reason, text := p.CheckFile("/tmp/" + name); reason != bridge.ReasonNone {
+			t.Errorf("%q: %v, %s", name, reason, text)
+		}
+		if reason, text := p.CheckFile("/srv/keep/" + name); reason != bridge.ReasonProtectedPath {
+			t.Errorf("%q below a protected folder: %v, %s", name, reason, text)
+		}
+	}
+}

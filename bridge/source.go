@@ -58,7 +58,7 @@ type Follower interface {
 // Progress is what became of an accepted order.
 type Progress struct {
 	OrderID string
-	// State is StateRunning, StateDone or StateFailed.
+	// State is StateRunning, StateDone, StateFailed, or StateUnknown when even the executor cannot find out any more.
 	State State
 	// Detail is what was seen, for people.
 	Detail string

@@ -98,6 +98,9 @@ const (
 	NotePrevented  = "prevented"         // the local agent kept a program from being executed
 	NoteTampered   = "tampered"          // somebody else changed an isolation of this machine
 	NoteQuarantine = "quarantine"        // a person restored, exported or dropped a quarantined file
+
+	NoteNotPrevented = "not_prevented" // a rule is about a program that ran all the same
+	NoteRuleStopped  = "rule_stopped"  // the agent stopped a rule about programs, because it hit too many
 )
 
 // Hold is the latched stop: while Active nothing is sent but releases.

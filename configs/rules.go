@@ -2,6 +2,7 @@ package configs
 
 import (
 	"context"
+	"fmt"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -31,6 +32,33 @@ func (s *Settings) PresetFiles(ctx context.Context) ([]RuleFile, error) {
 	return s.named(ctx, "presets", s.Presets)
 }
 
+// RulePaths returns where the files of `rules` and `presets` are at this moment, without reading them.
+func (s *Settings) RulePaths() ([]string, error) {
+	var paths []string
+	for _, pattern := range slices.Concat(s.Rules, s.Presets) {
+		names, err := s.matching(pattern)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", pattern, err)
+		}
+		paths = append(paths, names...)
+	}
+	return paths, nil
+}
+
+// matching returns the files a pattern names, sorted.
+func (s *Settings) matching(pattern string) ([]string, error) {
+	full := pattern
+	if !filepath.IsAbs(pattern) && s.places.file != "" {
+		full = filepath.Join(literalGlob(s.places.dir), pattern)
+	}
+	names, err := filepath.Glob(full)
+	slices.Sort(names)
+	if err == nil && len(names) == 0 && !strings.ContainsAny(pattern, "*?[") {
+		names = []string{full}
+	}
+	return names, err
+}
+
 // named reads the files that the patterns of a setting name.
 func (s *Settings) named(ctx context.Context, setting string, patterns []string) ([]RuleFile, error) {
 	var files []RuleFile
@@ -42,14 +70,9 @@ func (s *Settings) named(ctx context.Context, setting string, patterns []string)
 			at, _ := s.places.nearest(path)
 			return Problem{File: s.places.file, Line: at.line, Column: at.column, Path: path, Message: message}
 		}
-		full := pattern
-		if !filepath.IsAbs(pattern) && s.places.file != "" {
-			full = filepath.Join(literalGlob(s.places.dir), pattern)
-		}
-		names, err := filepath.Glob(full)
-		slices.Sort(names)
-		if err == nil && len(names) == 0 && !strings.ContainsAny(pattern, "*?[") {
-			names = []string{full}
+		names, err := s.matching(pattern)
+		if err != nil {
+			problems = append(problems, wrong(err.Error()))
 		}
 		for _, name := range names {
 			if seen[name] {

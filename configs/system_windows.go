@@ -23,7 +23,7 @@ func systemFile(env func(string) (string, bool)) string {
 	return filepath.Join(programData(env), productDir, settingsName)
 }
 
-// openToOthers and foreign find nothing: Windows has access lists, which are inherited from the directory.
+// openToOthers and foreign find nothing: Windows has access lists, which edr-bridge judges before it does anything.
 func openToOthers(fs.FileInfo) string { return "" }
 
 func foreign(fs.FileInfo) string { return "" }

@@ -5,8 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/netip"
+	"path"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -47,8 +50,9 @@ type Config struct {
 	// Protected is the user's never-touch list: it answers ReasonNone for an image that may be ended, else the
 	// reason and the entry in words. Nil = no list. It is called by many goroutines at once.
 	Protected func(image string) (bridge.Reason, string)
-	// ProtectedPIDs returns the processes the bridge itself depends on, such as its Redis server. Nil = none.
-	ProtectedPIDs func() []int
+	// Servers are what the bridge reads alerts from and commands through, as "host:port" or as path of a Unix socket ("unix://" may stand
+	// before it). A process that listens there on this machine is not ended; Linux only.
+	Servers []string
 	// NeverBlock are networks no block may touch, such as KSC, Redis and the allow list. Loopback, own
 	// addresses, default gateways and name servers are refused without being named here.
 	NeverBlock []netip.Prefix
@@ -91,6 +95,7 @@ type Agent struct {
 	cfg     Config
 	log     *slog.Logger
 	digests files.Cache
+	silent  silence
 	rooms
 	platform
 }
@@ -120,6 +125,12 @@ func New(cfg Config) (*Agent, error) {
 	if !filepath.IsAbs(cfg.State) {
 		errs = append(errs, fmt.Errorf("state: %q is not the absolute path of a folder", cfg.State))
 	}
+	for _, server := range cfg.Servers {
+		_, port, err := net.SplitHostPort(server)
+		if _, perr := strconv.ParseUint(port, 10, 16); (err != nil || perr != nil) && !path.IsAbs(strings.TrimPrefix(server, "unix://")) {
+			errs = append(errs, fmt.Errorf("servers: %q is neither host:port nor the path of a socket", server))
+		}
+	}
 	if cfg.ExitDeadline == 0 {
 		cfg.ExitDeadline = defaultExitDeadline
 	}
@@ -143,8 +154,8 @@ func New(cfg Config) (*Agent, error) {
 }
 
 // Prepare reads what the first order would otherwise have to read (own ancestors, never-touch images), which takes about a millisecond, and
-// takes up the jobs an earlier process left behind. It is called once, before the first order and the first Follow; an error says what
-// the agent lacks to act at all.
+// takes up the jobs an earlier process left behind, and lets go on what that was about to end when it was killed; a resident agent arms a recorded isolation again. It is called once, before the first
+// order and the first Follow; an error says what the agent lacks to act at all.
 func (a *Agent) Prepare(ctx context.Context) error {
 	if cause := context.Cause(ctx); cause != nil {
 		return fmt.Errorf("prepare: %w", cause)
@@ -152,11 +163,17 @@ func (a *Agent) Prepare(ctx context.Context) error {
 	if err := a.makeFolders(); err != nil {
 		return fmt.Errorf("prepare: %w", err)
 	}
+	if a.cfg.Resident {
+		if err := a.wall.Restore(ctx); err != nil {
+			a.log.Warn("a recorded isolation is not armed again yet", "err", err)
+		}
+	}
 	if did, err := a.vault.Recover(ctx); err != nil {
 		a.log.Warn("what an earlier order left half done stays so for the moment", "err", err)
 	} else if len(did) > 0 {
 		a.log.Info("ended what earlier orders left half done", "what", strings.Join(did, "; "))
 	}
+	a.wakeForgotten()
 	if err := a.jobs.Resume(ctx, a.resumed); err != nil {
 		return fmt.Errorf("prepare: %w", err)
 	}

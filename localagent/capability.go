@@ -58,15 +58,15 @@ func onWindows(k bridge.Kind) string {
 func windowsHow(k bridge.Kind) string {
 	switch k {
 	case bridge.KindTerminateProcess:
-		return "by handle; critical and protected processes are refused; descendants by their parents"
+		return "by handle; critical and protected processes are refused; descendants by their parents, and one that may not be opened is named and the order undecided"
 	case bridge.KindStartProcess:
-		return "in a job object, the command line as it is"
+		return "in a job object until the agent restarts, then by parents; the command line as it is; only a program nobody but SYSTEM, administrators, the installer of Windows and the agent's own account may replace"
 	case bridge.KindGetFile, bridge.KindQuarantineFile:
 		return "no reparse points; the key of the quarantine is bound to the machine (DPAPI)"
 	case bridge.KindDeleteFile:
 		return "no reparse points; a busy file is renamed and deleted at the next start of the machine, which the receipt says"
 	case bridge.KindIsolateHost:
-		return "Windows Filtering Platform; each filter carries its own end, and a scheduled task takes it away when the agent is gone. wine has no such platform: rules, expiry and roll-back are tested against one in memory"
+		return "Windows Filtering Platform; each filter carries its own end by the clock, and a scheduled task takes it away when the agent is gone. wine has no such platform: rules, expiry and roll-back are tested against one in memory"
 	case bridge.KindBlockAddress:
 		return "Windows Filtering Platform, as isolateHost"
 	case bridge.KindPreventExecution:

@@ -115,7 +115,7 @@ func TestProbeAnswersForEachNeed(t *testing.T) {
 			t.Errorf("%s is not ok: %s", c.Name, c.Detail)
 		}
 	}
-	if len(names) != 10 {
-		t.Errorf("probed %v, want ten needs", names)
+	if len(names) != 11 {
+		t.Errorf("probed %v, want eleven needs", names)
 	}
 }

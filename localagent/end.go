@@ -25,10 +25,7 @@ type result struct {
 // endAll ends the targets and, where the system cannot stop a tree before it is ended, what they started meanwhile.
 func (a *Agent) endAll(ctx context.Context, pl *plan) result {
 	res := a.end(ctx, pl)
-	for range maxRounds {
-		if !pl.forest.grown {
-			break
-		}
+	for round := 0; pl.forest.grown; round++ {
 		late, err := a.stragglers(ctx, pl)
 		if err != nil {
 			res.denied = append(res.denied, fmt.Sprintf("what the tree may have started meanwhile: %v", err))
@@ -38,9 +35,14 @@ func (a *Agent) endAll(ctx context.Context, pl *plan) result {
 			break
 		}
 		pl.targets = append(pl.targets, late.targets...)
+		if round == maxRounds {
+			res.denied = append(res.denied, "what the tree goes on to start: "+late.list())
+			break
+		}
 		late.forest.grown = true
 		res.add(a.end(ctx, late))
 	}
+	res.denied = append(res.denied, pl.forest.leftOver()...)
 	res.kept = append(res.kept, pl.kept...)
 	return res
 }
@@ -55,7 +57,9 @@ func (a *Agent) end(ctx context.Context, pl *plan) result {
 		first = sigTerm
 	}
 	pl.forest.kill(pl.targets)
-	for _, p := range pl.targets {
+	for i := 0; i < len(pl.targets); i++ { // a restless tree grows while it is ended
+		p := pl.targets[i]
+		pl.forest.chase(ctx, p)
 		if p.signalled || a.signalTo(ctx, p, &res, first) {
 			waiting = append(waiting, p)
 		}
@@ -72,6 +76,9 @@ func (a *Agent) end(ctx context.Context, pl *plan) result {
 				a.log.Warn("second signal was not sent", "pid", p.pid, "err", err)
 			}
 		}
+	}
+	if why := pl.forest.escaped(); why != "" {
+		res.denied = append(res.denied, why)
 	}
 	for _, p := range a.await(ctx, waiting, a.exitDeadline(), &res) {
 		text := p.String()
@@ -98,6 +105,7 @@ func (a *Agent) signalTo(ctx context.Context, p *pinned, res *result, sig proces
 	case errors.Is(err, errChanged):
 		res.changed = append(res.changed, p.String())
 	case errors.Is(err, errKept):
+		p.letGo() // before its parent ends: the kernel hangs up on what is stopped then (setpgid(2), orphaned process groups)
 		res.keep([]string{fmt.Sprintf("%s: %v", p, err)})
 	default:
 		res.denied = append(res.denied, fmt.Sprintf("%s: %v", p, err))

@@ -32,6 +32,8 @@ func TestMain(m *testing.M) {
 		os.Exit(m.Run())
 	case "first-thread-exits":
 		firstThreadExits()
+	case "holds-a-tree":
+		holdsATree()
 	case "sleep":
 		time.Sleep(time.Hour)
 	case "listen-executions":
@@ -50,6 +52,38 @@ func listenExecutions() {
 	if err := ListenExecutions(context.Background(), cfg, os.NewFile(3, "agent")); err != nil {
 		os.Exit(1)
 	}
+}
+
+// heldEnv tells holdsATree what to end, one word a line: state, pid, image at which it stops, at which look, and the file that says so.
+const heldEnv = "LOCALAGENT_TEST_HELD"
+
+// holdsATree is an agent that stops a tree and never gets further.
+func holdsATree() {
+	words := strings.Split(os.Getenv(heldEnv), "\n")
+	pid, look := 0, 0
+	_, _ = fmt.Sscan(words[1]+" "+words[3], &pid, &look)
+	looks := 0
+	a, err := New(Config{
+		Self: bridge.Identity{Names: []string{testHost}}, State: words[0],
+		Protected: func(image string) (bridge.Reason, string) {
+			if image == words[2] {
+				if looks++; looks == look {
+					_ = os.WriteFile(words[4], nil, 0o600)
+					time.Sleep(time.Hour)
+				}
+			}
+			return bridge.ReasonNone, ""
+		},
+	})
+	if err != nil {
+		os.Exit(1)
+	}
+	p, err := a.ResolveProcess(context.Background(), bridge.Process{PID: pid}, false)
+	if err != nil {
+		os.Exit(1)
+	}
+	p.Tree = true
+	_, _ = a.Execute(context.Background(), bridge.Order{ID: "held", Host: testHost, Task: bridge.TerminateProcess{}, Subject: p})
 }
 
 // firstThreadExits ends the first thread of the process and leaves the others running.

@@ -8,7 +8,6 @@ import (
 	"path"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -120,6 +119,11 @@ func (s *imageSnapshot) covers(ctx context.Context, a *Agent, own *ownFacts, p *
 	if e.Paths != nil && !runs[i] {
 		return false, nil
 	}
+	if e.Users != nil {
+		if ok, err := p.runBy(e.Users); err != nil || !ok {
+			return false, err
+		}
+	}
 	if when == nil {
 		return true, nil
 	}
@@ -210,14 +214,6 @@ func (p *pinned) exeMount() (int, error) {
 		return 0, err
 	}
 	defer func() { _ = unix.Close(fd) }()
-	b, err := os.ReadFile("/proc/self/fdinfo/" + strconv.Itoa(fd))
-	if err != nil {
-		return 0, err
-	}
-	for line := range strings.Lines(string(b)) {
-		if id, ok := strings.CutPrefix(line, "mnt_id:"); ok {
-			return strconv.Atoi(strings.TrimSpace(id))
-		}
-	}
-	return 0, errors.New("the kernel does not tell it")
+	id, err := fdinfo(fd, "mnt_id:")
+	return int(id), err //nolint:gosec // mounts have small numbers
 }

@@ -12,7 +12,10 @@ import (
 
 // isolate carries out isolateHost. The kernel's timer ends it with the lease, whatever becomes of bridge and agent.
 func (a *Agent) isolate(ctx context.Context, o bridge.Order, t bridge.IsolateHost) (bridge.Receipt, error) {
-	if t.Action == bridge.IsolationOff {
+	switch {
+	case t.Action == bridge.IsolationOff && o.Actor == bridge.ActorLease:
+		return a.wall.Lapse(ctx, o.ID)
+	case t.Action == bridge.IsolationOff:
 		return a.wall.Release(ctx, o.ID)
 	}
 	wish := firewall.Isolation{OrderID: o.ID, For: max(o.For, 0), Permanent: o.For < 0, Who: o.Actor}
@@ -29,22 +32,10 @@ func (a *Agent) KeepIsolated(ctx context.Context, until time.Time) (on bool, err
 	if a.cfg.DryRun {
 		return true, nil
 	}
-	if until.IsZero() {
-		return a.keepPermanent(ctx)
-	}
 	err = a.wall.Extend(ctx, until)
 	if errors.Is(err, firewall.ErrNotIsolated) {
 		return false, nil
 	}
-	return err == nil, err
-}
-
-func (a *Agent) keepPermanent(ctx context.Context) (on bool, err error) {
-	st, err := a.wall.Isolated(ctx)
-	if err != nil || !st.On || st.Permanent {
-		return st.On, err
-	}
-	_, err = a.wall.Isolate(ctx, firewall.Isolation{OrderID: st.OrderID, Permanent: true, Who: st.Who, Reason: st.Reason})
 	return err == nil, err
 }
 

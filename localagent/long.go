@@ -17,10 +17,15 @@ func (a *Agent) long(ctx context.Context, o bridge.Order, work jobs.Work) (bridg
 	if err != nil {
 		return bridge.Receipt{}, err
 	}
+	return a.outcome(ctx, o, r)
+}
+
+// outcome answers what became of a job that has begun.
+func (a *Agent) outcome(ctx context.Context, o bridge.Order, r jobs.Record) (bridge.Receipt, error) {
 	if a.cfg.Resident && r.State == bridge.StateRunning {
 		return bridge.Receipt{State: bridge.StateAccepted, Ref: o.ID, Detail: r.Detail}, nil
 	}
-	r, err = a.jobs.Wait(ctx, o.ID)
+	r, err := a.jobs.Wait(ctx, o.ID)
 	if err == nil {
 		return ended(r)
 	}

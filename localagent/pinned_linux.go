@@ -21,6 +21,8 @@ const (
 	userHZ = 100
 	// maxPID is the kernel's PID_MAX_LIMIT on 64-bit machines (proc_sys_kernel(5)).
 	maxPID = 1 << 22
+	// slowPause is how long the agent sleeps between two looks at a process the poller does not watch.
+	slowPause = 20 * time.Millisecond
 	// deletedMark ends the exe link of a process whose image has no name any more (proc_pid_exe(5)).
 	deletedMark = " (deleted)"
 )
@@ -159,13 +161,17 @@ func (p *pinned) readImage() error {
 	if errors.Is(err, unix.ENOENT) {
 		return errGone // its memory went between the two looks
 	}
+	if errors.Is(err, unix.ENAMETOOLONG) {
+		// The kernel tells no path above 4 KiB: whoever runs his program so deep down is known by number, time and content.
+		link, err = fmt.Sprintf("/proc/%d/exe", p.pid), nil
+	}
 	if err != nil {
 		return p.lost("read exe", err)
 	}
 	image, deleted := strings.CutSuffix(link, deletedMark)
 	if deleted {
 		// A file may be called so to hide behind the mark.
-		if id, err := files.IDOf(link); err == nil && id == p.exe {
+		if id, err := rememberedID(unix.AT_FDCWD, link, 0); err == nil && id == p.exe {
 			image = link
 		}
 	}
@@ -218,13 +224,13 @@ func (p *pinned) lookAtExe() (files.ID, int64, error) {
 	return id, size, err
 }
 
-// exeID reads identity and size of the image as it is at this moment.
+// exeID reads identity and size of the image as it is at this moment; the size of what nobody else may look at is 0.
 func (p *pinned) exeID() (files.ID, int64, error) {
-	var st unix.Stat_t
-	if err := unix.Fstatat(p.dir, p.exeLink, &st, 0); err != nil {
+	st, err := p.statExe()
+	if err != nil {
 		return files.ID{}, 0, err
 	}
-	return files.ID{Dev: st.Dev, Ino: st.Ino}, st.Size, nil
+	return idOf(&st), int64(st.Size), nil //nolint:gosec // sizes of files are signed
 }
 
 // threads lists the numbers of the threads.
@@ -296,6 +302,12 @@ func (p *pinned) send(sig unix.Signal) error {
 
 // lingers says why a process that was told to end is still there, or "".
 func (p *pinned) lingers() string {
+	threads, _ := p.threads() // the process ends with its last one
+	for _, tid := range threads {
+		if st, err := p.stat("task/" + tid + "/stat"); err == nil && (st.state == 'D' || st.state == 't') {
+			return st.stateText()
+		}
+	}
 	st, err := p.stat("stat")
 	if err != nil {
 		return ""
@@ -324,21 +336,29 @@ func (p *pinned) waitExit(ctx context.Context, deadline time.Time) bool {
 	}
 	if p.file == nil {
 		if err := unix.SetNonblock(p.pidfd, true); err != nil {
-			return false
+			return p.waitSlowly(ctx, deadline)
 		}
 		p.file = os.NewFile(uintptr(p.pidfd), "pidfd")
 	}
 	if err := p.file.SetReadDeadline(deadline); err != nil {
-		return false
+		return p.waitSlowly(ctx, deadline)
 	}
 	stop := context.AfterFunc(ctx, func() { _ = p.file.SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
 	rc, err := p.file.SyscallConn()
-	if err != nil {
-		return false
+	if err == nil {
+		err = rc.Read(func(fd uintptr) bool { return readable(int(fd)) })
 	}
-	if err := rc.Read(func(fd uintptr) bool { return readable(int(fd)) }); err != nil {
-		return p.ended()
+	return err == nil || p.waitSlowly(ctx, deadline)
+}
+
+// waitSlowly is waitExit without the poller, which may be out of room: an error of it is no end of the time.
+func (p *pinned) waitSlowly(ctx context.Context, deadline time.Time) bool {
+	for !p.ended() {
+		left := time.Until(deadline)
+		if left <= 0 || pause(ctx, min(left, slowPause)) != nil {
+			return p.ended()
+		}
 	}
 	return true
 }

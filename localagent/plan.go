@@ -83,7 +83,7 @@ func (a *Agent) consider(ctx context.Context, pl *plan, pid int, c *criteria, ke
 		}
 		if errors.Is(err, errSealed) {
 			if checkPID(pid) == nil {
-				pl.unseen = append(pl.unseen, fmt.Sprintf("pid %d", pid))
+				pl.unseen = append(pl.unseen, fmt.Sprintf("pid %d (%v)", pid, err))
 			}
 			return false, nil
 		}
@@ -100,10 +100,14 @@ func (a *Agent) consider(ctx context.Context, pl *plan, pid int, c *criteria, ke
 		if p.ended() {
 			return false, nil
 		}
-		return false, a.matchVerdict(ctx, p, err)
+		if context.Cause(ctx) != nil {
+			return false, a.matchVerdict(ctx, p, err)
+		}
+		// One file that cannot be read keeps no other process from being ended.
+		pl.unseen = append(pl.unseen, fmt.Sprintf("pid %d (%v)", pid, err))
+		return false, nil
 	}
 	if name == "" {
-		c.others[pid] = true
 		return false, nil
 	}
 	reason, why, err := a.protected(ctx, p)

@@ -31,9 +31,9 @@ func (s *guardSwitch) want() { s.once.Do(func() { close(s.wanted) }) }
 func (a *Agent) watchGuard(ctx context.Context) {
 	rules, err := a.guard.Rules(ctx)
 	if err != nil {
-		a.log.Error("rules of prevented executions cannot be read: nothing is prevented", "err", err)
+		a.log.Error("rules of prevented executions cannot be read: nothing is prevented until they can", "err", err)
 	}
-	if len(rules) > 0 {
+	if len(rules) > 0 || err != nil { // the guard reads them again and again
 		a.switched.want()
 	}
 	select {

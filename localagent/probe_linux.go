@@ -23,6 +23,7 @@ func (a *Agent) Probe(ctx context.Context) []Capability {
 		{"pidfd", "no process is ended: a pid alone is never acted on", probePidfd},
 		{"images", "processes of other users cannot be identified", probeImages},
 		{"nftables", "blockAddress does not work", firewall.ProbeTables},
+		{"isolation", "isolateHost does not work", firewall.ProbeIsolation},
 		{"sock_destroy", "connections of a blocked address are not cut, they run into the filter", firewall.ProbeCutting},
 		{"openat2", "paths of orders are refused: links on the way could not be told", probeOpenat2},
 		{"children", "descendants are found by looking at all processes, which is slower", probeChildren},

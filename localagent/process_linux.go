@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -32,8 +33,8 @@ const (
 )
 
 // candidates returns every process that may fulfil the criteria. gopsutil lists the numbers; the image is read by
-// one readlink each, because asking gopsutil for it costs ten times as much. What ran something else in an earlier look of the same
-// order is passed over: only what began since then can have been missed.
+// one readlink each, because asking gopsutil for it costs ten times as much. Each look of an order is at all of them: a process may begin to
+// run the image when it sees another one end.
 func candidates(ctx context.Context, c *criteria) ([]int, error) {
 	// HOST_PROC in the environment would make gopsutil list another machine's processes.
 	ctx = context.WithValue(ctx, common.EnvKey, common.EnvMap{common.HostProcEnvKey: "/proc"})
@@ -41,7 +42,6 @@ func candidates(ctx context.Context, c *criteria) ([]int, error) {
 	if err != nil {
 		return nil, err
 	}
-	all = slices.DeleteFunc(all, func(pid int32) bool { return c.others[int(pid)] })
 	share := max(lookAlone, (len(all)+lookers-1)/lookers)
 	looks := make([]look, 0, lookers)
 	for part := range slices.Chunk(all, share) {
@@ -56,23 +56,19 @@ func candidates(ctx context.Context, c *criteria) ([]int, error) {
 		}
 	}
 	wg.Wait()
-	if c.others == nil {
-		c.others = make(map[int]bool, len(all))
-	}
 	found := make([]int, 0, 16)
 	for _, l := range looks {
 		found = append(found, l.found...)
-		for _, pid := range l.others {
-			c.others[int(pid)] = true
-		}
 	}
 	return found, nil
 }
 
 // look is one goroutine's share of the processes, and what it saw.
 type look struct {
-	pids, others []int32
-	found        []int
+	pids  []int32
+	found []int
+	// line is room for a command line.
+	line []byte
 }
 
 func (l *look) run(c *criteria) {
@@ -80,26 +76,18 @@ func (l *look) run(c *criteria) {
 	for _, pid := range l.pids {
 		n, err := unix.Readlink("/proc/"+strconv.Itoa(int(pid))+"/exe", buf)
 		switch {
-		case err == nil && !c.maybe(string(buf[:n])):
-			l.others = append(l.others, pid)
-		case err == nil:
-			l.found = append(l.found, int(pid))
-		case errors.Is(err, os.ErrPermission):
+		case err == nil && l.maybe(c, int(pid), string(buf[:n])), errors.Is(err, os.ErrPermission):
 			l.found = append(l.found, int(pid)) // pinning tells whether this agent may not look
-		case errors.Is(err, unix.ENOENT):
-			switch more, err := threaded(int(pid)); {
-			case err != nil: // it has ended
-			case more:
-				l.found = append(l.found, int(pid)) // its first thread has ended
-			default:
-				l.others = append(l.others, pid)
-			}
+		case errors.Is(err, unix.ENOENT) && threaded(int(pid)):
+			l.found = append(l.found, int(pid)) // its first thread has ended
+		case errors.Is(err, unix.ENAMETOOLONG) && len(c.paths) == 0:
+			l.found = append(l.found, int(pid)) // no order can name its path
 		}
 	}
 }
 
-// maybe sorts out what cannot match by a glance at the exe link.
-func (c *criteria) maybe(link string) bool {
+// maybe sorts out what cannot match by a glance at the exe link, and for interpreters at the command line.
+func (l *look) maybe(c *criteria, pid int, link string) bool {
 	if len(c.paths) == 0 {
 		return true
 	}
@@ -110,8 +98,38 @@ func (c *criteria) maybe(link string) bool {
 			return true
 		}
 	}
-	_, script := interpreterOf(image)
-	return script
+	in, ok := interpreterOf(image)
+	return ok && l.maybeScript(c, pid, in)
+}
+
+// maybeScript reports whether the script of an interpreter can be the path asked for by its last name.
+func (l *look) maybeScript(c *criteria, pid int, in interpreter) bool {
+	fd, err := unix.Open("/proc/"+strconv.Itoa(pid)+"/cmdline", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return true // pinning tells
+	}
+	defer func() { _ = unix.Close(fd) }()
+	if l.line == nil {
+		l.line = make([]byte, maxCommandLine)
+	}
+	n, err := unix.Read(fd, l.line)
+	if err != nil || n == len(l.line) {
+		return true
+	}
+	name := in.script(l.line[:n])
+	if number, ok := strings.CutPrefix(name, "/dev/fd/"); ok && !strings.Contains(number, "/") {
+		n, err := unix.Readlink("/proc/"+strconv.Itoa(pid)+"/fd/"+number, l.line)
+		if errors.Is(err, unix.ENOENT) {
+			return false // closed since
+		}
+		if err != nil || n == len(l.line) {
+			return true // pinning tells
+		}
+		name = strings.TrimSuffix(string(l.line[:n]), deletedMark)
+	}
+	last := filepath.Base(name)
+	return name != "" && (last == "." || last == ".." ||
+		slices.ContainsFunc(c.paths, func(p string) bool { return strings.EqualFold(filepath.Base(p), last) }))
 }
 
 // ends reports whether image is path, or path below another folder.
@@ -128,10 +146,9 @@ func (c *criteria) ends(image, path string) bool {
 
 // threaded reports whether the process has more threads than its first one: the directory counts one link each
 // besides its own two (proc_pid_task(5)). Threads of the kernel have no image either, but only one thread.
-func threaded(pid int) (bool, error) {
+func threaded(pid int) bool {
 	var st unix.Stat_t
-	err := unix.Stat("/proc/"+strconv.Itoa(pid)+"/task", &st)
-	return err == nil && st.Nlink > 3, err
+	return unix.Stat("/proc/"+strconv.Itoa(pid)+"/task", &st) == nil && st.Nlink > 3
 }
 
 func checkPID(pid int) error {

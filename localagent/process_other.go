@@ -55,6 +55,7 @@ func (p *pinned) openExe() (*os.File, error)               { return nil, errNoPr
 func (p *pinned) signal(processSignal) error               { return errNoProcesses }
 func (p *pinned) send(processSignal) error                 { return errNoProcesses }
 func (p *pinned) waitExit(context.Context, time.Time) bool { return false }
+func (p *pinned) imageView() view                          { return view{name: p.image, open: p.openExe} }
 func (p *pinned) views() iter.Seq[view]                    { return func(func(view) bool) {} }
 
 func spellings(path string) []string { return []string{path} }

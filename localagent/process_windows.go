@@ -142,27 +142,25 @@ func (p *pinned) waitExit(ctx context.Context, deadline time.Time) bool {
 func (p *pinned) views() iter.Seq[view] {
 	return func(yield func(view) bool) {
 		if p.image != "" {
-			yield(view{p.image, p.openExe})
+			yield(p.imageView())
 		}
 	}
 }
+
+// imageView is the image by its one name.
+func (p *pinned) imageView() view { return view{name: p.image, open: p.openExe} }
 
 func spellings(path string) []string { return []string{filepath.Clean(path)} }
 
 // candidates lists all processes from one Toolhelp snapshot; image names are compared before anything is opened.
 func candidates(ctx context.Context, c *criteria) ([]int, error) {
-	if c.others == nil {
-		c.others = make(map[int]bool)
-	}
 	var found []int
 	err := eachProcess(func(e *windows.ProcessEntry32) bool {
 		pid := int(e.ProcessID)
 		switch {
-		case pid == os.Getpid() || pid <= 4 || c.others[pid]:
+		case pid == os.Getpid() || pid <= 4:
 		case c.maybe(windows.UTF16ToString(e.ExeFile[:])):
 			found = append(found, pid)
-		default:
-			c.others[pid] = true
 		}
 		return ctx.Err() == nil
 	})

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/user"
 	"path"
 	"slices"
 	"strconv"
@@ -35,6 +36,7 @@ func conditions() map[string]condition {
 		safety.OwnProgram:  ownProgram,
 		safety.SSHListener: sshListener,
 		safety.UnitMain:    unitMain,
+		safety.Server:      servesBridge,
 	}
 }
 
@@ -51,6 +53,9 @@ func ownProgram(ctx context.Context, a *Agent, own *ownFacts, p *pinned) (bool, 
 		return false, err
 	}
 	d, err := a.imageDigests(ctx, p)
+	if errors.Is(err, errSilent) {
+		return false, nil // nobody keeps the agent's program where it cannot be read
+	}
 	if err != nil {
 		return false, p.lost("digest of the image", err)
 	}
@@ -107,9 +112,6 @@ func (a *Agent) protected(ctx context.Context, p *pinned) (bridge.Reason, string
 			return bridge.ReasonProtectedProcess, e.Name + ": " + e.Why, nil
 		}
 	}
-	if a.cfg.ProtectedPIDs != nil && slices.Contains(a.cfg.ProtectedPIDs(), p.pid) {
-		return bridge.ReasonProtectedProcess, "own service: the bridge depends on it", nil
-	}
 	if a.cfg.Protected == nil {
 		return bridge.ReasonNone, "", nil
 	}
@@ -150,7 +152,7 @@ func (a *Agent) listedAs(name string, certain func() (bool, error)) (bridge.Reas
 
 // runsImage reports whether the path of the image means the same file on this machine, or did before that was replaced.
 func (p *pinned) runsImage() (bool, error) {
-	if id, err := files.IDOf(p.image); err == nil && id == p.exe {
+	if id, err := rememberedID(unix.AT_FDCWD, p.image, 0); err == nil && id == p.exe {
 		return true, nil
 	}
 	return p.onOwnMount()
@@ -165,8 +167,8 @@ func (p *pinned) runsScript(script string) (bool, error) {
 	if err != nil || !ok {
 		return false, err
 	}
-	var exe unix.Stat_t
-	if err := unix.Fstatat(p.dir, p.exeLink, &exe, 0); err != nil {
+	exe, err := p.statExe()
+	if err != nil {
 		return false, p.lost("look at exe", err)
 	}
 	if exe.Uid != 0 || exe.Mode&0o022 != 0 {
@@ -214,6 +216,19 @@ func (p *pinned) statInside(name string) (st unix.Stat_t, err error) {
 	}
 	defer func() { _ = f.Close() }()
 	return st, unix.Fstat(int(f.Fd()), &st)
+}
+
+// runBy reports whether root or one of the accounts runs the process; whoever has several identities is neither.
+func (p *pinned) runBy(accounts []string) (bool, error) {
+	uid, ok, err := p.user()
+	if err != nil || !ok || uid == 0 {
+		return ok && uid == 0, err
+	}
+	u, err := user.LookupId(strconv.FormatUint(uint64(uid), 10))
+	if err != nil {
+		return false, nil //nolint:nilerr // nobody of this machine
+	}
+	return slices.ContainsFunc(accounts, func(a string) bool { ok, err := path.Match(a, u.Username); return err == nil && ok }), nil
 }
 
 // user returns the user of the process; ok is false when its real, effective, saved and file system ids differ (proc_pid_status(5)).

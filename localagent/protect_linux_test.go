@@ -39,9 +39,8 @@ func TestProtectedProcessesAreRefusedWithTheEntry(t *testing.T) {
 	twin.Env = append(os.Environ(), helperEnv+"=sleep")
 	same := start(t, twin)
 	image := agenttest.Program(t, "sleep", "listed")
-	listed, service := sleeper(t, image), sleeper(t, agenttest.Program(t, "sleep", "service"))
+	listed := sleeper(t, image)
 	a := newAgent(t, func(c *Config) {
-		c.ProtectedPIDs = func() []int { return []int{service.pid} }
 		c.Protected = func(name string) (bridge.Reason, string) {
 			if name == image {
 				return bridge.ReasonProtectedProcess, "protect.processes entry 1"
@@ -58,7 +57,6 @@ func TestProtectedProcessesAreRefusedWithTheEntry(t *testing.T) {
 		"its parent":     {subjectOf(t, os.Getppid()), "ancestor"},
 		"its program":    {subjectOf(t, same.pid), "own program"},
 		"a listed image": {subjectOf(t, listed.pid), "entry 1"},
-		"a service":      {subjectOf(t, service.pid), "own service"},
 	} {
 		o := order(bridge.TerminateProcess{})
 		o.Subject = c.subject
@@ -67,7 +65,7 @@ func TestProtectedProcessesAreRefusedWithTheEntry(t *testing.T) {
 	}
 	_, err = a.Execute(t.Context(), order(bridge.TerminateProcess{Path: image}))
 	wantError(t, err, bridge.Permanent, bridge.ReasonProtectedProcess, "entry 1")
-	for _, v := range []*victim{same, listed, service} {
+	for _, v := range []*victim{same, listed} {
 		if v.dead() {
 			t.Errorf("the protected process %d was ended", v.pid)
 		}
@@ -359,4 +357,47 @@ func TestTheTableIsNotFooledByAnImageOnAMountOfAnotherNamespace(t *testing.T) {
 	wantImage(t, v, listener)
 	// The listener is told from its sessions by the image of the parent, which is this test.
 	wantListed(t, newAgent(t), v, false)
+}
+
+func TestWhoBorrowsAnImageOfTheTableIsNotProtected(t *testing.T) {
+	if !agenttest.Inside(t, unix.CLONE_NEWNS) {
+		return
+	}
+	const bus = "/usr/bin/dbus-daemon"
+	if _, err := os.Stat(bus); err == nil {
+		if err := unix.Mount(agenttest.Program(t, "sleep", "bus"), bus, "", unix.MS_BIND, ""); err != nil {
+			t.Fatal(err)
+		}
+	} else {
+		t.Skip(bus + " is needed")
+	}
+	passwd := filepath.Join(t.TempDir(), "passwd")
+	write := "root:x:0:0::/:/bin/sh\nmessagebus:x:991:991::/:/bin/sh\nsystemd-resolve:x:992:992::/:/bin/sh\n"
+	if err := os.WriteFile(passwd, []byte(write), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount(passwd, "/etc/passwd", "", unix.MS_BIND, ""); err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		uid  uint32
+		want bool
+	}{"root": {0, true}, "its own account": {991, true}, "another service": {992, false}, "a user": {1000, false}} {
+		t.Run(name, func(t *testing.T) {
+			v := start(t, as(c.uid, exec.Command(bus, "3600")))
+			a := newAgent(t)
+			o := order(bridge.TerminateProcess{})
+			p, err := a.ResolveProcess(t.Context(), bridge.Process{PID: v.pid}, false)
+			if err != nil {
+				t.Fatal(err)
+			}
+			o.Subject = p
+			if !c.want {
+				done(t, a, o, "ended pid ")
+				return
+			}
+			_, err = a.Execute(t.Context(), o)
+			wantError(t, err, bridge.Permanent, bridge.ReasonProtectedProcess, "message bus")
+		})
+	}
 }

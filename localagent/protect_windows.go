@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -44,9 +43,6 @@ func (a *Agent) protected(_ context.Context, p *pinned) (bridge.Reason, string, 
 		return bridge.ReasonNone, "", err
 	} else if hit {
 		return bridge.ReasonProtectedProcess, e.Name + ": " + e.Why, nil
-	}
-	if a.cfg.ProtectedPIDs != nil && slices.Contains(a.cfg.ProtectedPIDs(), p.pid) {
-		return bridge.ReasonProtectedProcess, "own service: the bridge depends on it", nil
 	}
 	if a.cfg.Protected != nil {
 		if reason, why := a.cfg.Protected(p.image); reason != bridge.ReasonNone {
@@ -94,11 +90,12 @@ func (o *onceFacts) get() (*ownFacts, error) {
 	if o.facts != nil {
 		return o.facts, nil
 	}
-	image, err := os.Executable()
-	if err != nil {
+	// By the same words as of others: os.Executable says what was typed, short names too.
+	self := pinned{pid: os.Getpid(), handle: windows.CurrentProcess()}
+	if err := self.identify(); err != nil {
 		return nil, fmt.Errorf("own program: %w", err)
 	}
-	f := &ownFacts{image: image, ancestors: make(map[uint32]uint64)}
+	f := &ownFacts{image: self.image, ancestors: make(map[uint32]uint64)}
 	parents := make(map[uint32]uint32)
 	if err := eachProcess(func(e *windows.ProcessEntry32) bool { parents[e.ProcessID] = e.ParentProcessID; return true }); err != nil {
 		return nil, err
@@ -143,5 +140,5 @@ func (a *Agent) Probe(ctx context.Context) []Capability {
 	if filter.Detail, err = firewall.ProbeTables(ctx); err != nil {
 		filter.OK, filter.Detail = false, err.Error()
 	}
-	return []Capability{admin, list, filter}
+	return []Capability{admin, probePrivileges(), list, filter}
 }

@@ -3,7 +3,6 @@ package localagent
 import (
 	"context"
 	"errors"
-	"fmt"
 	"path/filepath"
 
 	"github.com/edr-bridge/edr-bridge/bridge"
@@ -77,10 +76,5 @@ func (a *Agent) resolve(ctx context.Context, p bridge.Process, wantDigests bool)
 }
 
 func (a *Agent) imageDigests(ctx context.Context, p *pinned) (files.Digests, error) {
-	f, err := p.openExe()
-	if err != nil {
-		return files.Digests{}, fmt.Errorf("open the image: %w", err)
-	}
-	defer func() { _ = f.Close() }()
-	return a.digests.Of(ctx, f, true, true)
+	return a.digestsOf(ctx, p.imageView(), true, true)
 }

@@ -3,10 +3,7 @@ package localagent
 import (
 	"context"
 	"encoding/base64"
-	"errors"
 	"fmt"
-	"slices"
-	"strings"
 
 	"github.com/edr-bridge/edr-bridge/bridge"
 	"github.com/edr-bridge/edr-bridge/localagent/ioc"
@@ -14,14 +11,6 @@ import (
 	"github.com/edr-bridge/edr-bridge/localagent/scan"
 	"github.com/edr-bridge/edr-bridge/localagent/verdict"
 )
-
-// scanned is what a scan leaves in its job.
-type scanned struct {
-	Scan *scan.Result `json:"scan,omitempty"`
-	IOC  *ioc.Result  `json:"ioc,omitempty"`
-	// Followed says what was done about what was found.
-	Followed []string `json:"followed,omitempty"`
-}
 
 // onDemandScan looks for malware in the objects of the task.
 func (a *Agent) onDemandScan(ctx context.Context, o bridge.Order, t bridge.OnDemandScan) (bridge.Receipt, error) {
@@ -37,27 +26,20 @@ func (a *Agent) onDemandScan(ctx context.Context, o bridge.Order, t bridge.OnDem
 func (a *Agent) scanWork(o bridge.Order, t bridge.OnDemandScan) jobs.Work {
 	return func(ctx context.Context, tell func(string)) (string, any, error) {
 		result, err := a.scans.Scan(ctx, t.Objects, func(p scan.Progress) { tell(scanProgress(p)) })
-		found := scanned{Scan: &result}
-		if err != nil {
-			return "", found, errors.Join(verdict.Of(err).Err, nothing(result))
+		f := &aftermath{a: a, o: o, found: scanned{Scan: &result}}
+		if a.cfg.QuarantineFindings && context.Cause(ctx) == nil {
+			f.quarantineFindings(ctx, &result)
 		}
-		text := result.String()
-		if a.cfg.QuarantineFindings {
-			found.Followed = a.quarantineFindings(ctx, o, result.Findings)
-		}
-		if len(found.Followed) > 0 {
-			text += " " + strings.Join(shortened(found.Followed), "; ") + "."
-		}
-		return text, found, nil
+		return f.end(scanText(&result, err), err)
 	}
 }
 
-// nothing says how far a scan that failed had come; nil when it had not begun.
-func nothing(r scan.Result) error {
-	if r.Found == 0 {
-		return nil
+// scanText says what a scan saw; empty when it failed before it saw anything.
+func scanText(r *scan.Result, err error) string {
+	if err != nil && r.Found == 0 {
+		return ""
 	}
-	return errors.New(r.String())
+	return r.String()
 }
 
 func scanProgress(p scan.Progress) string {
@@ -66,51 +48,6 @@ func scanProgress(p scan.Progress) string {
 		of = fmt.Sprintf(" of about %d", p.Expected)
 	}
 	return fmt.Sprintf("%d%s files looked at, %d MiB, %d findings", p.Done, of, p.Bytes>>20, p.Findings)
-}
-
-// quarantineFindings takes away what was found, and says what became of each.
-func (a *Agent) quarantineFindings(ctx context.Context, o bridge.Order, findings []scan.Finding) []string {
-	if n := len(findings); n > a.cfg.MaxTargets {
-		return []string{a.tooMany(n)}
-	}
-	var said []string
-	for _, f := range findings {
-		switch {
-		case f.Kind != scan.KindFile:
-			said = append(said, fmt.Sprintf("%s is no file that can be taken away", verdict.Shown(f.Path)))
-		case f.Protected != "":
-			said = append(said, fmt.Sprintf("%s is left alone: %s", verdict.Shown(f.Path), f.Protected))
-		default:
-			said = append(said, a.takeAway(ctx, o, f.Path, f.SHA256))
-		}
-	}
-	return said
-}
-
-// tooMany says that a list is longer than one order may act on: a signature that hits that much is a mistake, or for people to look at.
-func (a *Agent) tooMany(n int) string {
-	return fmt.Sprintf("%d files would be taken away, one order may take %d (max_targets): all are left alone", n, a.cfg.MaxTargets)
-}
-
-// takeAway quarantines a file a scan found, by the digest the scan saw.
-func (a *Agent) takeAway(ctx context.Context, o bridge.Order, path, sha256 string) string {
-	if sha256 == "" {
-		return verdict.Shown(path) + " is left alone: its digest is not known"
-	}
-	order := o
-	order.Task = bridge.QuarantineFile{Path: path, SHA256: sha256}
-	if reason, why := a.follows(order); reason != bridge.ReasonNone {
-		return verdict.Shown(path) + " is left alone: " + why
-	}
-	r, err := a.vault.QuarantineFile(ctx, o.ID, bridge.QuarantineFile{Path: path, SHA256: sha256})
-	switch {
-	case err == nil:
-		return r.Detail
-	case verdict.Of(err).Class == bridge.Unknown:
-		return verdict.Shown(path) + " may have been taken away: " + err.Error()
-	default:
-		return verdict.Shown(path) + " is left alone: " + err.Error()
-	}
 }
 
 // iocScan looks for indicators of compromise, and does what the task asks for when there are some.
@@ -136,80 +73,15 @@ func (a *Agent) iocWork(o bridge.Order, t bridge.IOCScan, query *ioc.Query) jobs
 		cfg.Now = a.cfg.Now
 		cfg.Exclude = append(append([]string(nil), cfg.Exclude...), a.vault.Dir())
 		result, err := ioc.Scan(ctx, query, cfg, func(p ioc.Progress) { tell(iocProgress(p)) })
-		found := scanned{IOC: &result}
+		f := &aftermath{a: a, o: o, found: scanned{IOC: &result}}
 		if err != nil {
-			return "", found, verdict.Of(err).Err
+			return "", f.found, verdict.Of(err).Err
 		}
 		if len(result.Matches) > 0 {
-			found.Followed = a.followUp(ctx, o, t, &result, tell)
+			f.followUp(ctx, t, &result, tell)
 		}
-		text := iocText(&result)
-		if len(found.Followed) > 0 {
-			text += "; " + strings.Join(shortened(found.Followed), "; ")
-		}
-		return text, found, nil
+		return f.end(iocText(&result), result.Unseen())
 	}
-}
-
-// followUp does what the task asks for when something was found: first the network, because what follows takes time.
-func (a *Agent) followUp(ctx context.Context, o bridge.Order, t bridge.IOCScan, found *ioc.Result, tell func(string)) []string {
-	var said []string
-	if t.IsolateHost {
-		said = append(said, a.isolateAfter(ctx, o))
-		tell(said[0]) // if the agent ends before the scan does, this is what is known
-	}
-	if t.QuarantineObject {
-		if n := len(found.Files); n > a.cfg.MaxTargets {
-			said = append(said, a.tooMany(n))
-		} else {
-			for _, f := range found.Files {
-				said = append(said, a.takeAway(ctx, o, string(f.Path), f.SHA256))
-			}
-		}
-		for _, m := range found.Matches {
-			if m.More > 0 {
-				said = append(said, fmt.Sprintf("%s matches %d more objects than are listed: they are left alone", m.Name, m.More))
-			}
-		}
-	}
-	if t.ScanCriticalAreas {
-		areas := []bridge.ScanObject{
-			{Enabled: true, Type: bridge.ScanSystemMemory},
-			{Enabled: true, Type: bridge.ScanStartupAndProcesses},
-			{Enabled: true, Type: bridge.ScanDiskBootSectors},
-		}
-		result, err := a.scans.Scan(ctx, areas, func(p scan.Progress) { tell("critical areas: " + scanProgress(p)) })
-		text := result.String()
-		if err != nil {
-			text = err.Error()
-		}
-		said = append(said, "critical areas: "+text)
-	}
-	return said
-}
-
-// isolateAfter isolates this machine because of what was found. The order it belongs to is the scan's.
-func (a *Agent) isolateAfter(ctx context.Context, o bridge.Order) string {
-	order := o
-	order.Task, order.For = bridge.IsolateHost{Action: bridge.IsolationOn}, 0
-	if reason, why := a.follows(order); reason != bridge.ReasonNone {
-		return "not isolated: " + why
-	}
-	r, err := a.isolate(ctx, order, bridge.IsolateHost{Action: bridge.IsolationOn})
-	if err != nil {
-		return "not isolated: " + err.Error()
-	}
-	return r.Detail
-}
-
-// followedShown is how many sentences about what followed stand in a receipt; all of them are in the job.
-const followedShown = 16
-
-func shortened(said []string) []string {
-	if len(said) <= followedShown {
-		return said
-	}
-	return append(slices.Clone(said[:followedShown]), fmt.Sprintf("and %d more (edr-bridge agent jobs ORDER)", len(said)-followedShown))
 }
 
 func iocProgress(p ioc.Progress) string {
@@ -229,8 +101,18 @@ func iocText(r *ioc.Result) string {
 	if n := r.Report.UnsupportedTotal; n > 0 {
 		text += fmt.Sprintf("; %d terms mean nothing on this system and match nothing", n)
 	}
+	if len(r.Undecided) > 0 {
+		text += fmt.Sprintf("; %d documents had more combinations of terms than can be tried, and may match", len(r.Undecided))
+	}
 	if r.Stopped != "" {
 		text += "; not everything was looked at: " + r.Stopped
+	}
+	var left []string
+	for _, s := range r.Skipped {
+		left = append(left, fmt.Sprintf("%s (%d)", s.Why, s.Count))
+	}
+	if len(left) > 0 {
+		text += "; left out: " + verdict.List(left)
 	}
 	return text
 }

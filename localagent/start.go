@@ -1,6 +1,7 @@
 package localagent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -90,7 +91,7 @@ func NewLauncher(cfg LauncherConfig) (*Launcher, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	trees := &Agent{cfg: Config{ExitDeadline: defaultExitDeadline, MaxTargets: maxTargetsLimit, Now: cfg.Now, Logger: cfg.Logger}, log: cfg.Logger}
+	trees := &Agent{cfg: Config{State: filepath.Dir(cfg.Dir), ExitDeadline: defaultExitDeadline, MaxTargets: maxTargetsLimit, Now: cfg.Now, Logger: cfg.Logger}, log: cfg.Logger}
 	return &Launcher{cfg: cfg, log: cfg.Logger, trees: trees}, nil
 }
 
@@ -235,6 +236,7 @@ func (l *Launcher) begin(ctx context.Context, p *prepared, n note) (*Run, error)
 	n.Begun, n.Boot = l.cfg.Now().UTC(), bootID()
 	l.group(&n)
 	if err := l.write(n); err != nil {
+		l.ungroup(&n)
 		return nil, verdict.Hopeless("record of the program: %w", err)
 	}
 	if err := l.spawn(p, dir, &n); err != nil {
@@ -298,8 +300,9 @@ func (r *Run) Running() bool {
 }
 
 // Wait keeps the output of the program and blocks until it has ended, its time is over, or ctx ends; then the program goes on and the
-// error wraps ErrStillRunning. Processes the program leaves behind are not waited for. The outcome is on disk before Wait returns, and
-// a later call returns it again. A program must be waited for by one caller at a time.
+// error wraps ErrStillRunning, as it does when its time is over and it could not be ended: then the error says why, and the next call tries
+// again. Processes the program leaves behind are not waited for. The outcome is on disk before Wait returns, and a later call returns it
+// again. A program must be waited for by one caller at a time.
 func (r *Run) Wait(ctx context.Context) (Exit, error) {
 	if r.Shadow {
 		return Exit{}, nil
@@ -319,8 +322,7 @@ func (r *Run) Wait(ctx context.Context) (Exit, error) {
 	}
 	defer p.close()
 	keep := r.l.keep(r.OrderID)
-	left := r.Begun.Add(r.Limit).Sub(r.l.cfg.Now())
-	over := !p.waitExit(ctx, time.Now().Add(left))
+	over := !p.waitExit(ctx, time.Now().Add(r.Limit-r.l.elapsed(&r.note)))
 	if over && context.Cause(ctx) != nil {
 		keep.stop()
 		return Exit{}, fmt.Errorf("%s: %w: %w", r, ErrStillRunning, context.Cause(ctx))
@@ -332,6 +334,9 @@ func (r *Run) Wait(ctx context.Context) (Exit, error) {
 		e.Survivors = r.l.leftBehind(&r.note)
 	}
 	e.Cut = keep.stop()
+	if !p.ended() {
+		return Exit{}, fmt.Errorf("%s: %w, and could not be ended: %s", r, ErrStillRunning, cmp.Or(verdict.List(e.Survivors), "its end was not seen"))
+	}
 	p.outcome(ctx, &e)
 	return r.ended(e), nil
 }

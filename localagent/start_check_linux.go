@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"os/user"
@@ -11,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 
 	"github.com/kballard/go-shellquote"
@@ -20,6 +22,9 @@ import (
 	"github.com/edr-bridge/edr-bridge/localagent/files"
 	"github.com/edr-bridge/edr-bridge/localagent/verdict"
 )
+
+// maxShebang is how much the kernel reads of the first line of a script (BINPRM_BUF_SIZE, execve(2)).
+const maxShebang = 256
 
 // maxArguments bounds the words of an argument string.
 const maxArguments = 4096
@@ -117,15 +122,62 @@ func (p *prepared) judge() error {
 	if st.Mode&0o111 == 0 {
 		return verdict.Refuse(bridge.ReasonInvalid, "%s may not be executed: nobody has the permission (chmod +x)", verdict.Shown(p.path))
 	}
-	var head [2]byte
-	if _, err := p.file.ReadAt(head[:], 0); err == nil {
-		p.script = string(head[:]) == "#!"
+	var head [maxShebang]byte
+	n, err := p.file.ReadAt(head[:], 0)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return verdict.Hopeless("read %s: %w", verdict.Shown(p.path), err)
 	}
 	if err := p.trusted(p.path, &st, false); err != nil {
 		return err
 	}
-	for dir := path.Dir(p.path); ; dir = path.Dir(dir) {
-		if err := unix.Lstat(dir, &st); err != nil {
+	if err := p.judgeFolders(p.path, unix.Lstat); err != nil {
+		return err
+	}
+	line, script := strings.CutPrefix(string(head[:n]), "#!")
+	if p.script = script; !script {
+		return nil
+	}
+	line, _, _ = strings.Cut(line, "\n")
+	return p.judgeInterpreter(line)
+}
+
+// judgeInterpreter judges what the kernel runs for a script: the file, and the name that leads to it, which may be a link.
+func (p *prepared) judgeInterpreter(line string) error {
+	words := strings.FieldsFunc(line, func(r rune) bool { return r == ' ' || r == '\t' || r == 0 })
+	if len(words) == 0 {
+		return nil // the kernel refuses it
+	}
+	name := words[0]
+	if !path.IsAbs(name) {
+		name = path.Join(p.folder, name)
+	}
+	real, err := filepath.EvalSymlinks(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // so does the kernel
+	}
+	if err != nil {
+		return verdict.Hopeless("the interpreter of %s: %w", verdict.Shown(p.path), cause(err))
+	}
+	var st unix.Stat_t
+	for _, file := range []string{name, real} {
+		if err := unix.Lstat(file, &st); err != nil {
+			return verdict.Hopeless("look at %s: %w", verdict.Shown(file), err)
+		}
+		// Whoever owns a link may change it; its permissions mean nothing.
+		if err := p.trusted(file, &st, st.Mode&unix.S_IFMT == unix.S_IFLNK); err != nil {
+			return err
+		}
+		if err := p.judgeFolders(file, unix.Stat); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *prepared) judgeFolders(name string, look func(string, *unix.Stat_t) error) error {
+	var st unix.Stat_t
+	for dir := path.Dir(name); ; dir = path.Dir(dir) {
+		if err := look(dir, &st); err != nil {
 			return verdict.Hopeless("look at the folder %s: %w", verdict.Shown(dir), err)
 		}
 		// Where the sticky bit is set only owners replace what is theirs, and the owner of what is in it was looked at before.

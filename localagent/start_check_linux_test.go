@@ -264,3 +264,39 @@ func FuzzSplitArguments(f *testing.F) {
 		}
 	})
 }
+
+func TestTheInterpreterOfAScriptIsJudgedLikeAProgram(t *testing.T) {
+	t.Parallel()
+	agenttest.NeedRoot(t)
+	l := newLauncher(t)
+	dir := t.TempDir()
+	shell := func(name string, change func(file string) error) string {
+		file := agenttest.CopyProgram(t, mustLook(t, "dash"), filepath.Join(dir, name))
+		if err := change(file); err != nil {
+			t.Fatal(err)
+		}
+		return file
+	}
+	link := filepath.Join(dir, "link")
+	open := shell("open", func(f string) error { return os.Chmod(f, 0o777) })
+	foreignLink := filepath.Join(dir, "foreign")
+	good := shell("good", func(string) error { return nil })
+	if err := errors.Join(os.Symlink(open, link), os.Symlink(good, foreignLink), os.Lchown(foreignLink, 12345, 12345)); err != nil {
+		t.Fatal(err)
+	}
+	for interpreter, text := range map[string]string{
+		open: "anybody can write", link + " -e": "anybody can write", foreignLink: "user 12345 owns",
+		shell("owned", func(f string) error { return os.Chown(f, 12345, 0) }): "user 12345 owns",
+		good: "", "/bin/sh": "", " \t" + good + "\t-e": "",
+	} {
+		file := agenttest.WriteProgram(t, filepath.Join(t.TempDir(), "script"), []byte("#!"+interpreter+"\nexit\n"))
+		_, err := l.Start(t.Context(), order(nil).ID, bridge.StartProcess{ExecutablePath: file}, 0)
+		if text == "" {
+			if err != nil {
+				t.Errorf("%q: %v", interpreter, err)
+			}
+			continue
+		}
+		t.Run(filepath.Base(interpreter), func(t *testing.T) { refused(t, err, bridge.Permanent, text) })
+	}
+}

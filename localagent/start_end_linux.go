@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -56,45 +59,97 @@ func (p *program) remembered(ctx context.Context) (unix.WaitStatus, bool) {
 	}
 }
 
-// overtime ends the program and all it has started and returns what could not be ended.
+// overtime ends the program and all it has started, and returns what goes on all the same. It looks again until it finds nothing more to
+// end: what was begun while a tree could not be stopped whole is found by the control group or the session.
 func (l *Launcher) overtime(ctx context.Context, p *program, n *note) []string {
 	// The time is over whether or not anybody still waits.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*freezeDeadline+defaultExitDeadline)
 	defer cancel()
 	defer hurry()()
-	pl := &plan{}
+	var told []string
+	whole := true
+	for round := range maxRounds {
+		pl, why := l.endOnce(ctx, p, n, round)
+		told, whole = why, whole && pl.forest.grown && pl.forest.restless == nil
+		if len(pl.targets) == 0 || ctx.Err() != nil {
+			break
+		}
+	}
+	for _, name := range l.leftBehind(n) {
+		if !slices.ContainsFunc(told, func(t string) bool { return strings.HasPrefix(t, name) }) {
+			told = append(told, name)
+		}
+	}
+	if !whole {
+		told = append(told, "what it started may go on, because its tree could not be stopped whole")
+	}
+	return told
+}
+
+// endOnce is one look for what the program has started, and its end. It returns the plan of it, which is closed, and in words what does
+// not end.
+func (l *Launcher) endOnce(ctx context.Context, p *program, n *note, round int) (pl *plan, why []string) {
+	pl = &plan{}
 	defer pl.close()
+	members := l.members(n)
+	if n.Group == "" && p.ended() && (round == 0 || !numberKept(p.pid, p.start)) {
+		members = nil // the number of the session may be another's by now
+	}
 	if root, err := pin(p.pid); err == nil && root.start == p.start {
+		root.descendant = true // it is ended whatever it runs by now
 		pl.targets = append(pl.targets, root)
 		if why := l.spared(ctx, root); why != "" {
 			// What is said about this process is not true: nothing that is said about others with it is believed.
 			l.log.Error("a program whose time is over is not ended", "order", n.Order, "err", why)
-			return []string{fmt.Sprintf("%s: %s", root, why)}
+			pl.targets = nil
+			root.close()
+			return pl, []string{fmt.Sprintf("%s: %s", root, why)}
 		}
 	} else if err == nil {
 		root.close()
-	}
-	members := l.members(n)
-	if n.Group == "" && p.ended() {
-		members = nil // the number of the session may be another's by now
+	} else if !errors.Is(err, errGone) {
+		why = append(why, fmt.Sprintf("pid %d: %v", p.pid, err))
 	}
 	for _, pid := range members {
-		if other, err := pin(pid); err == nil {
-			if reason, why, err := l.trees.protected(ctx, other); pid != p.pid && err == nil && reason == bridge.ReasonNone {
-				pl.targets = append(pl.targets, other)
-				continue
-			} else if reason != bridge.ReasonNone {
-				pl.keep(reason, fmt.Sprintf("%s: %s", other, why))
+		other, err := pin(pid)
+		if errors.Is(err, errGone) || pid == p.pid {
+			if err == nil {
+				other.close()
 			}
-			other.close()
+			continue
 		}
+		if err != nil {
+			why = append(why, fmt.Sprintf("pid %d: %v", pid, err))
+			continue
+		}
+		reason, text, err := l.trees.protected(ctx, other)
+		if err == nil && reason == bridge.ReasonNone {
+			other.descendant = true
+			pl.targets = append(pl.targets, other)
+			continue
+		}
+		if err != nil {
+			text = err.Error()
+		}
+		why = append(why, fmt.Sprintf("%s: %s", other, text))
+		other.close()
 	}
 	if err := l.trees.grow(ctx, pl); err != nil {
-		l.log.Error("the tree of a program could not be stopped before its end", "order", n.Order, "err", err)
+		l.log.Warn("the tree of a program could not be stopped before its end", "order", n.Order, "err", err)
 	}
 	res := l.trees.endAll(ctx, pl)
 	p.waitExit(ctx, time.Now().Add(defaultExitDeadline))
-	return append(append(res.running, res.denied...), res.kept...)
+	return pl, slices.Concat(why, res.running, res.denied, res.changed, res.kept)
+}
+
+// numberKept reports whether the number still belongs to the process, which may have ended: then nobody else has it.
+func numberKept(pid int, start uint64) bool {
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return false
+	}
+	st, err := parseStat(b)
+	return err == nil && st.start == start
 }
 
 // spared says why the process a record names must not be ended, or "": a record may be wrong, or written by somebody else.
@@ -118,13 +173,15 @@ func (l *Launcher) leftBehind(n *note) []string {
 	var names []string
 	for _, pid := range l.members(n) {
 		p, err := pin(pid)
-		if err != nil {
-			continue
+		switch {
+		case err == nil:
+			if pid != n.PID && !p.ended() {
+				names = append(names, p.String())
+			}
+			p.close()
+		case pid != n.PID && !errors.Is(err, errGone):
+			names = append(names, fmt.Sprintf("pid %d", pid))
 		}
-		if pid != n.PID && !p.ended() {
-			names = append(names, p.String())
-		}
-		p.close()
 	}
 	return names
 }

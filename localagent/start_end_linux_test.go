@@ -1,6 +1,7 @@
 package localagent
 
 import (
+	"errors"
 	"os"
 	"os/exec"
 	"strings"
@@ -28,7 +29,7 @@ func planted(t *testing.T, l *Launcher, v *victim, id string) {
 	if err := os.MkdirAll(l.folder(id), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	n := note{Order: id, Path: "/bin/x", PID: v.pid, Start: p.start, Boot: bootID(), Begun: time.Now().Add(-2 * time.Hour), Limit: time.Hour}
+	n := note{Order: id, Path: "/bin/x", PID: v.pid, Start: p.start, Boot: bootID(), Begun: time.Now(), Limit: time.Millisecond}
 	if err := l.write(n); err != nil {
 		t.Fatal(err)
 	}
@@ -50,10 +51,7 @@ func TestAPlantedRecordEndsNoProtectedProcess(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := exits(t, r)
-	if text := e.String(); !strings.Contains(text, "own program") {
-		t.Errorf("text = %q", text)
-	}
+	goesOn(t, l, r, "own program")
 	if v.dead() || len(running(t, sleep)) != 1 {
 		t.Error("a record made the agent end a protected process or its child")
 	}
@@ -75,8 +73,64 @@ func TestAPlantedRecordEndsNobodyElsesProcess(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if e := exits(t, r); !strings.Contains(e.String(), "session") || v.dead() {
-		t.Errorf("exit = %s, the process is dead: %v", &e, v.dead())
+	goesOn(t, l, r, "session")
+	if v.dead() {
+		t.Error("a record made the agent end a process it had not started")
+	}
+}
+
+// goesOn checks that the time of a program is over, that it goes on because of what text says, and that its record does not call it ended.
+func goesOn(t *testing.T, l *Launcher, r *Run, text string) {
+	t.Helper()
+	if e, err := r.Wait(t.Context()); !errors.Is(err, ErrStillRunning) || !strings.Contains(err.Error(), text) {
+		t.Errorf("wait = %+v, %v; want %q", e, err, text)
+	}
+	if n, err := l.read(r.OrderID); err != nil || !n.Ended.IsZero() {
+		t.Errorf("record = %+v, %v", n, err)
+	}
+}
+
+func TestAProgramThatChangesItsImageAllTheTimeEndsWithItsTime(t *testing.T) {
+	t.Parallel()
+	l := newLauncher(t)
+	one, two := agenttest.Program(t, "dash", "one"), agenttest.Program(t, "dash", "two")
+	again := script(t, `exec "$2" "$0" "$2" "$1"`)
+	for range 5 {
+		r := started(t, l, bridge.StartProcess{ExecutablePath: one, Arguments: again + " " + one + " " + two}, 50*time.Millisecond)
+		if e := exits(t, r); !e.TimedOut || e.Signal != "SIGKILL" || len(e.Survivors) != 0 {
+			t.Errorf("exit = %+v", e)
+		}
+		if left := running(t, one, two); len(left) != 0 {
+			t.Fatalf("it runs on: %v", left)
+		}
+	}
+}
+
+func TestWhatATreeThatIsTooLargeLeavesIsTold(t *testing.T) {
+	t.Parallel()
+	l := newLauncher(t)
+	l.trees.cfg.MaxTargets = 3
+	sleep := agenttest.Program(t, "sleep", "child")
+	body := `n=0; while [ $n -lt 8 ]; do n=$((n+1)); setsid "$1" 3600 & done; wait`
+	r := started(t, l, bridge.StartProcess{ExecutablePath: script(t, body), Arguments: sleep}, time.Second)
+	t.Cleanup(func() {
+		for pid := range running(t, sleep) {
+			_ = unix.Kill(pid, unix.SIGKILL)
+		}
+	})
+	agenttest.Eventually(t, "the children run", func() bool { return len(running(t, sleep)) == 8 })
+	if e := exits(t, r); !e.TimedOut || len(e.Survivors) == 0 && len(running(t, sleep)) != 0 {
+		t.Errorf("exit = %+v, and %d processes run on", e, len(running(t, sleep)))
+	}
+}
+
+func TestTheTimeOfAProgramGoesByTheClockNobodySets(t *testing.T) {
+	t.Parallel()
+	l := newLauncher(t)
+	r := started(t, l, bridge.StartProcess{ExecutablePath: script(t, `sleep 0.3; exit 4`)}, time.Minute)
+	l.cfg.Now = func() time.Time { return time.Now().Add(2 * time.Hour) }
+	if e := exits(t, r); e.TimedOut || e.Code != 4 {
+		t.Errorf("exit = %+v", e)
 	}
 }
 

@@ -1,6 +1,7 @@
 package localagent
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -9,10 +10,12 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/edr-bridge/edr-bridge/bridge"
+	"github.com/edr-bridge/edr-bridge/localagent/files"
 	"github.com/edr-bridge/edr-bridge/localagent/verdict"
 )
 
@@ -111,15 +114,54 @@ func (l *Launcher) spawn(p *prepared, dir string, n *note) error {
 		err = live.readStat()
 	}
 	if err != nil {
-		return verdict.Undecided("the program was started as pid %d, which cannot be looked at: %w", cmd.Process.Pid, err)
+		takeBack(cmd, n)
+		return verdict.Hopeless("it was started as pid %d, which could not be looked at, and was ended: %w", cmd.Process.Pid, err)
+	}
+	if p.swapped(live) {
+		// Only root can have done that; it is told, and what runs is not what was approved.
+		takeBack(cmd, n)
+		return verdict.Hopeless("another file was put in the place of %s at this moment, and was ended: pid %d", verdict.Shown(p.path), live.pid)
 	}
 	n.PID, n.Start = live.pid, live.start
-	if id, _, err := live.exeID(); err == nil && !p.script && id != p.id {
-		// Only root can have done that; it is told, and what runs is not what was approved.
-		_ = live.send(unix.SIGKILL)
-		return verdict.Undecided("another file was put in the place of %s at this moment: pid %d was ended", verdict.Shown(p.path), n.PID)
+	if err := unspare(live); err != nil {
+		n.Notes = append(n.Notes, fmt.Sprintf("it is spared like the agent when memory runs out: %v", err))
 	}
 	return nil
+}
+
+// swapped reports whether live runs another file than the one that was judged. A program that runs another one in its own place (env,
+// nice) has not been swapped: its file is where it was.
+func (p *prepared) swapped(live *pinned) bool {
+	if id, _, err := live.exeID(); err != nil || p.script || id == p.id {
+		return false
+	}
+	var st unix.Stat_t
+	err := unix.Lstat(p.path, &st)
+	return err != nil || p.id != files.ID{Dev: st.Dev, Ino: st.Ino}
+}
+
+// unspare takes back what the unit of the agent may give it (OOMScoreAdjust=): to be spared when memory runs out is not for what it starts.
+func unspare(live *pinned) error {
+	var buf [16]byte
+	b, err := live.read("oom_score_adj", buf[:])
+	if err != nil || !bytes.HasPrefix(b, []byte("-")) {
+		return nil // it has ended, or is as likely to be ended as any other
+	}
+	fd, err := unix.Openat(live.dir, "oom_score_adj", unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = unix.Close(fd) }()
+	_, err = unix.Write(fd, []byte("0"))
+	return err
+}
+
+// takeBack ends a program that must not go on, with what is in its control group by then, and waits for its end.
+func takeBack(cmd *exec.Cmd, n *note) {
+	if n.Group != "" {
+		(&group{dir: n.Group}).kill()
+	}
+	_ = errors.Join(cmd.Process.Kill(), cmd.Wait())
 }
 
 // startVerdict sorts the errors of fork and exec: after them nothing runs.
@@ -160,6 +202,15 @@ func (l *Launcher) attach(n *note) (*program, error) {
 		return nil, errGone
 	}
 	return &program{p}, nil
+}
+
+// elapsed is how long the process of a note of this run of the kernel has been there, by the kernel's clock: the other one may be set.
+func (l *Launcher) elapsed(n *note) time.Duration {
+	var ts unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts); err != nil {
+		return l.cfg.Now().Sub(n.Begun)
+	}
+	return time.Duration(ts.Nano()) - time.Duration(n.Start)*time.Second/userHZ //nolint:gosec // ticks since boot fit for centuries
 }
 
 // search looks for the process of a note whose number was not written down: it is the leader of its session and writes into the pipe of

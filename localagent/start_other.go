@@ -4,6 +4,7 @@ package localagent
 
 import (
 	"context"
+	"time"
 
 	"github.com/edr-bridge/edr-bridge/bridge"
 	"github.com/edr-bridge/edr-bridge/localagent/files"
@@ -49,5 +50,7 @@ func (l *Launcher) ungroup(*note) {}
 func (l *Launcher) overtime(context.Context, *program, *note) []string { return nil }
 
 func (l *Launcher) leftBehind(*note) []string { return nil }
+
+func (l *Launcher) elapsed(*note) time.Duration { return 0 }
 
 func bootID() string { return "" }

@@ -29,7 +29,7 @@ type prepared struct {
 	folder  string
 }
 
-// close gives the executable free; until then nobody could write to it.
+// close gives the executable free; until then nobody can write to it, or give its name to another file.
 func (p *prepared) close() { _ = p.file.Close() }
 
 // prepare opens, judges and hashes the executable. It starts nothing. The arguments stay one string: every program splits its own.
@@ -47,7 +47,7 @@ func (l *Launcher) prepare(ctx context.Context, t bridge.StartProcess) (_ *prepa
 		}
 		p.folder = filepath.Clean(t.WorkingFolder)
 	}
-	if p.file, err = files.Open(p.path); err != nil {
+	if p.file, err = files.OpenHeld(p.path); err != nil {
 		if errors.Is(err, files.ErrLink) || errors.Is(err, files.ErrNotRegular) {
 			return nil, verdict.Refuse(bridge.ReasonInvalid, "open %s: %w", verdict.Shown(p.path), err)
 		}
@@ -58,8 +58,10 @@ func (l *Launcher) prepare(ctx context.Context, t bridge.StartProcess) (_ *prepa
 			p.close()
 		}
 	}()
-	if err := replaceable(p.path); err != nil {
-		return nil, err
+	if err := files.CheckTrustedProgram(p.path); errors.Is(err, files.ErrOthers) {
+		return nil, verdict.Refuse(bridge.ReasonInvalid, "%w, who could put another program in its place: take that right away", err)
+	} else if err != nil {
+		return nil, verdict.Hopeless("%w", err)
 	}
 	if p.digests, err = l.trees.digests.Of(ctx, p.file, true, true); err != nil {
 		if verr := verdict.Stopped(ctx, "not begun"); verr != nil {
@@ -68,76 +70,6 @@ func (l *Launcher) prepare(ctx context.Context, t bridge.StartProcess) (_ *prepa
 		return nil, verdict.Hopeless("digest of %s: %w", verdict.Shown(p.path), err)
 	}
 	return p, nil
-}
-
-// Rights that let somebody put another file in the place of one (winnt.h, file access rights).
-const (
-	addFile     = 0x2
-	deleteChild = 0x40
-	takeOver    = windows.WRITE_DAC | windows.WRITE_OWNER | windows.GENERIC_ALL | windows.GENERIC_WRITE | windows.DELETE
-)
-
-// replaceable refuses executables that everybody may write to or replace, by the access lists of the file and the folders above.
-func replaceable(name string) error {
-	rights := windows.ACCESS_MASK(addFile | takeOver)
-	for at := name; ; at = filepath.Dir(at) {
-		who, err := grantedTo(at, rights)
-		if err != nil {
-			return verdict.Hopeless("access list of %s: %w", verdict.Shown(at), err)
-		}
-		if who != "" {
-			return verdict.Refuse(bridge.ReasonInvalid, "%s may write to %s, and so could put another program in its place: take that right away",
-				who, verdict.Shown(at))
-		}
-		if filepath.Dir(at) == at {
-			return nil
-		}
-		rights = deleteChild | takeOver
-		if at == name {
-			rights |= addFile // a library beside the program is loaded before the system's
-		}
-	}
-}
-
-// grantedTo returns which of the groups everybody is in has one of the rights, or "".
-func grantedTo(name string, rights windows.ACCESS_MASK) (string, error) {
-	sd, err := windows.GetNamedSecurityInfo(name, windows.SE_FILE_OBJECT, windows.DACL_SECURITY_INFORMATION)
-	if err != nil {
-		return "", err
-	}
-	dacl, _, err := sd.DACL()
-	if err != nil {
-		return "", err
-	}
-	if dacl == nil {
-		return "everybody", nil // without a list everything is allowed
-	}
-	groups := make(map[string]*windows.SID)
-	for who, kind := range map[string]windows.WELL_KNOWN_SID_TYPE{
-		"everybody": windows.WinWorldSid, "every user who has logged in": windows.WinAuthenticatedUserSid,
-		"every user": windows.WinBuiltinUsersSid, "every guest": windows.WinBuiltinGuestsSid,
-	} {
-		sid, err := windows.CreateWellKnownSid(kind)
-		if err != nil {
-			return "", err
-		}
-		groups[who] = sid
-	}
-	for i := range uint32(dacl.AceCount) {
-		var ace *windows.ACCESS_ALLOWED_ACE
-		if err := windows.GetAce(dacl, i, &ace); err != nil {
-			return "", err
-		}
-		if ace.Header.AceType != windows.ACCESS_ALLOWED_ACE_TYPE || ace.Header.AceFlags&windows.INHERIT_ONLY_ACE != 0 || ace.Mask&rights == 0 {
-			continue
-		}
-		for who, sid := range groups {
-			if (*windows.SID)(unsafe.Pointer(&ace.SidStart)).Equals(sid) { //nolint:gosec // the identifier stands behind the entry
-				return who, nil
-			}
-		}
-	}
-	return "", nil
 }
 
 // bootID has nothing to add: creation times of processes are not used again after a restart.
@@ -161,6 +93,9 @@ func (l *Launcher) group(n *note) {
 	defer l.mu.Unlock()
 	if l.jobs == nil {
 		l.jobs = make(map[string]windows.Handle)
+	}
+	if old, ok := l.jobs[n.Order]; ok {
+		_ = windows.CloseHandle(old)
 	}
 	l.jobs[n.Order] = job
 }
@@ -207,7 +142,7 @@ func (l *Launcher) spawn(p *prepared, dir string, n *note) error {
 	defer func() { _ = cmd.Process.Release() }()
 	live, err := pin(cmd.Process.Pid)
 	if err != nil {
-		return verdict.Undecided("the program was started as pid %d, which cannot be looked at: %w", cmd.Process.Pid, err)
+		return unbegun(cmd.Process, err)
 	}
 	defer live.close()
 	n.PID, n.Start = live.pid, live.start
@@ -217,6 +152,14 @@ func (l *Launcher) spawn(p *prepared, dir string, n *note) error {
 		return verdict.Hopeless("start %s: %w", verdict.Shown(p.path), err)
 	}
 	return nil
+}
+
+// unbegun ends a process that was made and has not run an instruction, because it cannot be looked at.
+func unbegun(p *os.Process, why error) error {
+	if err := p.Kill(); err != nil {
+		return verdict.Undecided("the program was made as pid %d and waits; it cannot be looked at (%w) and not be ended: %w", p.Pid, why, err)
+	}
+	return verdict.Untouched("the program was made as pid %d, could not be looked at, and was ended before it began: %w", p.Pid, why)
 }
 
 // joinAndResume puts a suspended process into the job and lets its only thread run (tlhelp32.h, Thread32First).
@@ -276,6 +219,9 @@ func (l *Launcher) attach(n *note) (*program, error) {
 	}
 	return &program{p}, nil
 }
+
+// elapsed is how long the process of a note has been there.
+func (l *Launcher) elapsed(n *note) time.Duration { return l.cfg.Now().Sub(n.Begun) }
 
 // search finds nothing: Windows does not tell whose output a file is.
 func (l *Launcher) search(*note) bool { return false }

@@ -8,6 +8,7 @@ import (
 	"github.com/edr-bridge/edr-bridge/localagent/firewall"
 	"github.com/edr-bridge/edr-bridge/localagent/jobs"
 	"github.com/edr-bridge/edr-bridge/localagent/prevention"
+	"github.com/edr-bridge/edr-bridge/localagent/verdict"
 )
 
 // Status is what the agent can do on this machine and what it has done to it.
@@ -67,7 +68,10 @@ func (a *Agent) Rules(ctx context.Context) ([]prevention.Rule, error) { return a
 // RemoveRule takes a rule of preventExecution away; the error wraps prevention.ErrNoRule when there is none.
 func (a *Agent) RemoveRule(ctx context.Context, id string) error { return a.guard.Remove(ctx, id) }
 
-// ResumePrevention lets the guard block again after its breaker opened.
+// StopPrevention lets everything be executed again, until ResumePrevention.
+func (a *Agent) StopPrevention() error { return a.guard.Disable() }
+
+// ResumePrevention lets the guard block again after StopPrevention, or after its breaker stopped rules.
 func (a *Agent) ResumePrevention(ctx context.Context) error { return a.guard.Resume(ctx) }
 
 // Jobs returns scans and programs that were started, the latest first, without their results. Records that cannot be read are errors beside
@@ -80,9 +84,15 @@ func (a *Agent) Job(orderID string) (jobs.Record, error) { return a.jobs.Of(orde
 // CancelJob tells the job of an order to end; the error wraps jobs.ErrUnknown when none runs here.
 func (a *Agent) CancelJob(id string) error { return a.jobs.Cancel(id) }
 
-// Release gives this machine its network back, without an order.
+// Release gives this machine its network back, without an order. Errors are *bridge.ExecError.
 func (a *Agent) Release(ctx context.Context) (bridge.Receipt, error) {
-	return a.wall.Release(ctx, "by hand")
+	const byHand = "by hand"
+	r, err := a.wall.Release(ctx, byHand)
+	if err != nil {
+		v := verdict.Of(err)
+		return a.fail(bridge.Order{ID: byHand}, v.Class, v.Reason, v.Err)
+	}
+	return r, nil
 }
 
 // ListenExecutions is the life of the process that answers the kernel about executions; see prevention.Listen.

@@ -161,6 +161,13 @@ func TestFindingsOfAScanAreTakenAwayWhenTheSettingsSaySo(t *testing.T) {
 // indicator is an OpenIOC document that looks for a file by its digest, in an archive as the task carries it.
 func indicator(t *testing.T, sha256 string) string {
 	t.Helper()
+	return archived(t, `<IndicatorItem id="t" condition="is"><Context document="FileItem" search="FileItem/Sha256sum" type="mir"/>
+<Content type="string">`+sha256+`</Content></IndicatorItem>`)
+}
+
+// archived is an archive with one OpenIOC document that has the term.
+func archived(t *testing.T, term string) string {
+	t.Helper()
 	var b bytes.Buffer
 	z := zip.NewWriter(&b)
 	w, err := z.Create("a.ioc")
@@ -169,8 +176,7 @@ func indicator(t *testing.T, sha256 string) string {
 	}
 	_, err = w.Write([]byte(`<?xml version="1.0" encoding="utf-8"?>
 <ioc xmlns="http://schemas.mandiant.com/2010/ioc" id="6d2a1b03-b216-4cd8-9a9e-8827af6ebf93"><short_description>a lab file</short_description>
-<definition><Indicator operator="OR" id="i"><IndicatorItem id="t" condition="is"><Context document="FileItem" search="FileItem/Sha256sum" type="mir"/>
-<Content type="string">` + sha256 + `</Content></IndicatorItem></Indicator></definition></ioc>`))
+<definition><Indicator operator="OR" id="i">` + term + `</Indicator></definition></ioc>`))
 	if err := errors.Join(err, z.Close()); err != nil {
 		t.Fatal(err)
 	}

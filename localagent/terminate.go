@@ -142,7 +142,7 @@ func (a *Agent) settled(ctx context.Context, pl *plan, total *result) (bridge.Re
 		total.keep(pl.kept)
 		r, err := total.receipt(ctx)
 		if err == nil && len(pl.unseen) > 0 {
-			r.Detail += "; not looked at, because the system does not allow it: " + verdict.List(pl.unseen)
+			r.Detail += "; could not be looked at: " + verdict.List(pl.unseen)
 		}
 		return r, err
 	}
@@ -150,7 +150,7 @@ func (a *Agent) settled(ctx context.Context, pl *plan, total *result) (bridge.Re
 		return bridge.Receipt{}, verdict.Refuse(pl.reason, "protected: %s", verdict.List(pl.kept))
 	}
 	if len(pl.unseen) > 0 {
-		return bridge.Receipt{}, verdict.Hopeless("no process matched, but %s could not be looked at: %w", verdict.List(pl.unseen), errSealed)
+		return bridge.Receipt{}, verdict.Hopeless("no process matched, but could not be looked at: %s", verdict.List(pl.unseen))
 	}
 	if a.cfg.DryRun {
 		return dryRun("no process matched", nil), nil

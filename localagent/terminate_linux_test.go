@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -379,5 +380,65 @@ func TestDryRunEndsNothing(t *testing.T) {
 	blocks, err := a.Blocked(t.Context())
 	if os.Geteuid() == 0 && err == nil && len(blocks) != 0 {
 		t.Errorf("a dry run blocked %v", blocks)
+	}
+}
+
+func TestAProcessThatBeginsToRunTheImageBetweenTwoLooksIsFound(t *testing.T) {
+	t.Parallel()
+	image := agenttest.Program(t, "sleep", "wanted")
+	cmd := exec.Command("sh", "-c", `read x; exec "$0" 3600`, image)
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := start(t, cmd)
+	c, err := newCriteria(bridge.TerminateProcess{Path: image, CaseSensitive: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	look := func() bool {
+		pl, err := newAgent(t).plan(t.Context(), &c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer pl.close()
+		return len(pl.targets) == 1 && pl.targets[0].pid == v.pid
+	}
+	if look() {
+		t.Error("it is found before it runs the image")
+	}
+	if _, err := in.Write([]byte("\n")); err != nil {
+		t.Fatal(err)
+	}
+	agenttest.Eventually(t, "it runs the image", func() bool { return len(running(t, image)) == 1 })
+	if !look() {
+		t.Error("it is not found in the second look of the same order")
+	}
+}
+
+func TestAProgramBelowAPathTheKernelDoesNotTellIsEnded(t *testing.T) {
+	t.Parallel()
+	part := strings.Repeat("d", 200)
+	for _, how := range []string{"by pid and start", "by digest"} {
+		program := agenttest.Program(t, "sleep", "deep")
+		cmd := exec.Command("/bin/sh", "-c", `for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22; do mkdir "$1"; cd -P "$1"; done; cp "$0" x; exec ./x 3600`, program, part)
+		cmd.Dir = t.TempDir()
+		v := start(t, cmd)
+		agenttest.Eventually(t, "it runs where no path leads", func() bool {
+			_, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", v.pid))
+			return errors.Is(err, unix.ENAMETOOLONG)
+		})
+		a := newAgent(t)
+		o := about(t, a, v)
+		if how == "by digest" {
+			sum, err := a.ResolveProcess(t.Context(), bridge.Process{PID: v.pid}, true)
+			if err != nil {
+				t.Fatal(err)
+			}
+			o = order(bridge.TerminateProcess{SHA256: sum.SHA256})
+		}
+		if r, err := a.Execute(t.Context(), o); err != nil || !strings.Contains(r.Detail, fmt.Sprintf("ended pid %d", v.pid)) {
+			t.Errorf("%s: %+v, %v", how, r, err)
+		}
 	}
 }

@@ -29,17 +29,23 @@ type group struct {
 // such groups, nothing happens: then the tree is stopped process by process.
 func (g *growth) takeGroup(ctx context.Context, p *pinned) error {
 	dir, err := g.ownedGroup(ctx, p)
-	if err != nil || dir == "" || !g.freeze {
+	if err != nil || dir == "" {
 		return err
 	}
+	if !g.freeze {
+		return g.takeMembers(ctx, dir, p) // a dry run names and counts what would be ended
+	}
 	own := &group{dir: dir}
-	switch frozen, err := own.state(); {
+	switch frozen, err := own.told(); {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil // before Linux 5.2
 	case err != nil:
 		return verdict.Hopeless("freeze the control group: %w", err)
 	default:
 		own.wasFrozen = frozen
+	}
+	if !own.wasFrozen {
+		g.pl.forest.note.group(dir)
 	}
 	// From here on the plan thaws the group when something fails.
 	g.pl.forest.groups = append(g.pl.forest.groups, own)
@@ -179,13 +185,16 @@ func sessionGroup(name string) bool {
 	return base == "init.scope" || strings.HasPrefix(base, "session-") || strings.HasPrefix(base, "user@") || strings.HasSuffix(base, ".slice")
 }
 
+// told reports whether somebody has told the group to freeze, which takes effect later, or never.
+func (g *group) told() (bool, error) {
+	b, err := os.ReadFile(filepath.Join(g.dir, "cgroup.freeze"))
+	return strings.TrimSpace(string(b)) == "1", err
+}
+
 // state reports whether the group is frozen at this moment.
 func (g *group) state() (bool, error) {
 	b, err := os.ReadFile(filepath.Join(g.dir, "cgroup.events"))
 	if err != nil {
-		return false, err
-	}
-	if _, err := os.Stat(filepath.Join(g.dir, "cgroup.freeze")); err != nil {
 		return false, err
 	}
 	return strings.Contains("\n"+string(b), "\nfrozen 1\n"), nil

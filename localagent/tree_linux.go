@@ -35,6 +35,10 @@ type forest struct {
 	groups []*group
 	// grown is true once the targets hold all descendants.
 	grown bool
+	// restless is the walk through a tree that somebody keeps waking: it is looked at again, process by process, as it is ended.
+	restless *growth
+	// note is the record of what is held.
+	note *stopNote
 }
 
 // growth is one walk from the targets of a plan to all their descendants.
@@ -55,6 +59,10 @@ type growth struct {
 // only there. With DryRun nothing is stopped.
 func (a *Agent) grow(ctx context.Context, pl *plan) error {
 	g := &growth{a: a, pl: pl, seen: make(map[int]uint64), parents: childrenByParent, freeze: !a.cfg.DryRun}
+	if g.freeze {
+		a.wakeForgotten() // else it would look as if somebody else had stopped it
+		pl.forest.note = a.noteStops()
+	}
 	roots := pl.targets
 	for _, p := range roots {
 		g.seen[p.pid] = p.start
@@ -76,24 +84,28 @@ func (a *Agent) grow(ctx context.Context, pl *plan) error {
 		return err
 	}
 	for _, p := range roots {
-		if id, _, err := p.lookAtExe(); err == nil && id != p.exe {
+		if id, _, err := p.lookAtExe(); err == nil && id != p.exe && !p.descendant {
 			return verdict.Untouched("process %d: %w: nothing was ended", p.pid, errChanged)
 		}
 	}
 	pl.forest.grown = true
-	childrenFirst(pl.targets)
+	if pl.forest.restless == nil {
+		childrenFirst(pl.targets) // else parents come first, because those still begin others
+	}
 	return nil
 }
 
 // stop keeps one process from going on. One that was stopped before is stopped by us as well: to let go of it wakes it up only
 // when it was not.
 func (g *growth) stop(p *pinned) error {
-	if !g.freeze || p.held != heldNot {
+	if !g.freeze || p.held == heldGroup {
 		return nil
 	}
-	st, err := p.stat("stat")
-	if err == nil && st.state == 'T' {
-		return nil // it stays stopped; others may wake it up, and then it is what others do
+	if p.held == heldNot {
+		if st, err := p.stat("stat"); err == nil && st.state == 'T' {
+			return nil // it stays stopped until others wake it up
+		}
+		g.pl.forest.note.process(p)
 	}
 	if err := p.send(unix.SIGSTOP); err != nil && !errors.Is(err, errGone) {
 		return verdict.Hopeless("stop the tree: %w", err)
@@ -102,15 +114,17 @@ func (g *growth) stop(p *pinned) error {
 	return nil
 }
 
-// walk goes round until every process of the plan has stopped and all its children are known.
+// walk goes round until one look at every process of the plan finds them all stopped and no child that is not in it: what was stopped
+// before can have been woken by what was not. A tree that does not stand still in time, because somebody wakes it again and again, is
+// ended as far as it is known.
 func (g *growth) walk(ctx context.Context) error {
 	deadline := time.Now().Add(freezeDeadline)
 	settled := make(map[*pinned]bool)
-	for {
+	for whole := false; ; { // true: all have been seen to stand still, and are looked at once more
 		again, added := false, false
 		for i := 0; i < len(g.pl.targets); i++ { // the plan grows while it is walked
 			p := g.pl.targets[i]
-			if settled[p] {
+			if settled[p] && !whole {
 				continue
 			}
 			if cause := context.Cause(ctx); cause != nil {
@@ -118,6 +132,9 @@ func (g *growth) walk(ctx context.Context) error {
 			}
 			// The states come first: what has stopped cannot have children that are not listed afterwards.
 			still, err := g.quiet(p)
+			if err == nil && !still {
+				err = g.stop(p)
+			}
 			if err != nil {
 				return err
 			}
@@ -125,23 +142,23 @@ func (g *growth) walk(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			added = added || n > 0
-			if still || !g.freeze {
-				settled[p] = true
-			} else {
-				again = true
-			}
+			settled[p] = still || !g.freeze
+			added, again = added || n > 0, again || !settled[p]
 		}
 		switch {
-		case !again && !added:
+		case !again && !added && whole:
+			return nil
+		case time.Now().After(deadline) && !g.freeze:
 			return nil
 		case time.Now().After(deadline):
-			return verdict.Untouched("stop the tree: its %d processes did not all stop within %s: nothing was ended", len(g.pl.targets), freezeDeadline)
+			g.pl.forest.restless = g
+			return nil
 		case again && !added:
 			if err := pause(ctx, freezePause); err != nil {
 				return verdict.Untouched("stop the tree: %w", err)
 			}
 		}
+		whole = !again && !added
 	}
 }
 
@@ -275,6 +292,8 @@ func (f *forest) letGo(targets []*pinned) {
 	for _, p := range targets {
 		p.letGo()
 	}
+	f.note.close()
+	f.note = nil
 }
 
 // kill ends the frozen groups at once; their members are among the targets and are waited for with them. Where the kernel cannot, they
@@ -288,6 +307,32 @@ func (f *forest) kill(targets []*pinned) {
 		p.signalled = done && p.held == heldGroup
 	}
 }
+
+// chase adds what a process of a restless tree has begun since the last look, right before it is ended.
+func (f *forest) chase(ctx context.Context, p *pinned) {
+	g := f.restless
+	if g == nil {
+		return
+	}
+	err := g.stop(p)
+	if err == nil {
+		_, err = g.adopt(ctx, p)
+	}
+	if err != nil {
+		g.a.log.Warn("what a process began before its end was not taken up", "pid", p.pid, "err", err)
+	}
+}
+
+// escaped says in words why more than the targets may go on, or "".
+func (f *forest) escaped() string {
+	if f.restless == nil {
+		return ""
+	}
+	return fmt.Sprintf("what the tree may have begun meanwhile, because it did not stand still within %s: somebody keeps waking it", freezeDeadline)
+}
+
+// leftOver names nobody: escaped tells.
+func (*forest) leftOver() []string { return nil }
 
 // stragglers has nothing to find: what is stopped begins nothing.
 func (a *Agent) stragglers(context.Context, *plan) (*plan, error) { return nil, nil } //nolint:nilnil // nothing, and no error

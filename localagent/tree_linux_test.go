@@ -254,6 +254,12 @@ func TestATreeWithItsOwnControlGroupTakesWhatGaveUpItsParent(t *testing.T) {
 	if b, err := os.ReadFile(filepath.Join(own, "cgroup.freeze")); err != nil || strings.TrimSpace(string(b)) != "0" {
 		t.Errorf("cgroup.freeze = %q, %v after a refusal", b, err)
 	}
+	// A dry run counts and names what the order would end.
+	_, err = newAgent(t, func(c *Config) { c.MaxTargets, c.DryRun = 20, true }).Execute(t.Context(), o)
+	wantError(t, err, bridge.Permanent, bridge.ReasonInvalid, "one order may end 20")
+	if r, err := newAgent(t, func(c *Config) { c.MaxTargets, c.DryRun = 100, true }).Execute(t.Context(), o); err != nil || !strings.Contains(r.Detail, "and 5 more") {
+		t.Errorf("dry run: %+v, %v", r, err)
+	}
 	done(t, a, o, "and 5 more")
 	if left := running(t, shell); len(left) != 0 {
 		t.Errorf("%d survivors", len(left))
@@ -335,4 +341,63 @@ func FuzzParseCgroups(f *testing.F) {
 			t.Errorf("unit %q, group %q", unit, group)
 		}
 	})
+}
+
+func TestATreeWhoseMembersWakeEachOtherIsEnded(t *testing.T) {
+	t.Parallel()
+	a := newAgent(t)
+	shell := agenttest.Program(t, "dash", "waker")
+	v := start(t, exec.Command(shell, "-c", `P=$$; for n in 1 2; do (while :; do kill -CONT $P; done) & done; while :; do :; done`))
+	agenttest.Eventually(t, "the tree runs", func() bool { return len(running(t, shell)) == 3 })
+	begin := time.Now()
+	r, err := a.Execute(t.Context(), withTree(about(t, a, v)))
+	if err != nil || r.State != bridge.StateDone || len(running(t, shell)) != 0 {
+		t.Errorf("after %s: receipt = %+v, %v; %d survivors", time.Since(begin), r, err, len(running(t, shell)))
+	}
+}
+
+func TestATreeSomebodyElseKeepsWakingIsEndedAsFarAsItIsKnown(t *testing.T) {
+	t.Parallel()
+	a := newAgent(t)
+	shell, waker := agenttest.Program(t, "dash", "tree"), agenttest.Program(t, "dash", "waker")
+	v := start(t, exec.Command(shell, "-c", `(while :; do :; done) & while :; do ( : ); done`))
+	agenttest.Eventually(t, "the tree runs", func() bool { return len(running(t, shell)) >= 2 })
+	start(t, exec.Command(waker, "-c", `while :; do kill -CONT -- "-$0"; done`, itoa(v.pid)))
+	start(t, exec.Command(waker, "-c", `while :; do kill -CONT -- "-$0"; done`, itoa(v.pid)))
+	r, err := a.Execute(t.Context(), withTree(about(t, a, v)))
+	if err == nil && r.State != bridge.StateDone {
+		t.Errorf("receipt = %+v", r)
+	}
+	if err != nil {
+		wantError(t, err, bridge.Unknown, bridge.ReasonNone, "keeps waking it")
+	}
+	if !v.dead() {
+		t.Error("the tree runs on")
+	}
+}
+
+func TestAProcessThatIsWokenIsStoppedAgain(t *testing.T) {
+	t.Parallel()
+	shell := agenttest.Program(t, "dash", "woken")
+	v := start(t, exec.Command(shell, "-c", `while :; do :; done`))
+	p, err := pin(v.pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pl := &plan{targets: []*pinned{p}}
+	defer pl.close()
+	g := &growth{a: newAgent(t), pl: pl, seen: map[int]uint64{p.pid: p.start}, parents: childrenByParent, freeze: true}
+	if err := g.stop(p); err != nil {
+		t.Fatal(err)
+	}
+	agenttest.Eventually(t, "it stops", func() bool { return running(t, shell)[v.pid] == 'T' })
+	if err := p.send(unix.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	if err := g.walk(t.Context()); err != nil || pl.forest.restless != nil {
+		t.Errorf("walk: %v, restless %v", err, pl.forest.restless != nil)
+	}
+	if state := running(t, shell)[v.pid]; state != 'T' {
+		t.Errorf("state %c, want it stopped", state)
+	}
 }

@@ -15,6 +15,12 @@ func (*forest) kill([]*pinned) {}
 
 func (*forest) letGo([]*pinned) {}
 
+func (*forest) chase(context.Context, *pinned) {}
+
+func (*forest) escaped() string { return "" }
+
+func (*forest) leftOver() []string { return nil }
+
 // hurry changes nothing here.
 func hurry() (done func()) { return func() {} }
 

@@ -37,8 +37,8 @@ func unitMain(_ context.Context, _ *Agent, _ *ownFacts, p *pinned) (bool, error)
 	if _, ok := interpreterOf(p.image); ok {
 		return false, nil
 	}
-	var st unix.Stat_t
-	if err := unix.Fstatat(p.dir, p.exeLink, &st, 0); err != nil {
+	st, err := p.statExe()
+	if err != nil {
 		return false, p.lost("look at exe", err)
 	}
 	if st.Uid != 0 || st.Mode&0o022 != 0 {

@@ -23,14 +23,15 @@ const (
 // the root directory of the process (chroot, container), and, when the image is an interpreter, the script.
 func (p *pinned) views() iter.Seq[view] {
 	return func(yield func(view) bool) {
-		if p.image == "" || !yield(view{p.image, p.openExe}) {
+		image := p.imageView()
+		if p.image == "" || !yield(image) {
 			return
 		}
 		root, err := p.readlink("root")
 		if err != nil {
 			root = "/"
 		}
-		if inner, ok := below(root, p.image); ok && !yield(view{inner, p.openExe}) {
+		if inner, ok := below(root, p.image); ok && !yield(view{inner, image.open, image.far}) {
 			return
 		}
 		script := p.script()
@@ -42,11 +43,17 @@ func (p *pinned) views() iter.Seq[view] {
 			inner = script
 		}
 		open := func() (*os.File, error) { return p.openInside(inner) }
-		if !yield(view{script, open}) || !ok {
+		isFar := func() bool { return p.farInside(inner) }
+		if !yield(view{script, open, isFar}) || !ok {
 			return
 		}
-		yield(view{inner, open})
+		yield(view{inner, open, isFar})
 	}
+}
+
+// imageView is the image by the name the kernel gives.
+func (p *pinned) imageView() view {
+	return view{p.image, p.openExe, func() bool { return far(p.exe) }}
 }
 
 // below returns path as seen by a process whose root directory is root; ok is false when that is no other name.
@@ -95,6 +102,17 @@ func (p *pinned) script() string {
 		return ""
 	}
 	return filepath.Join(cwd, name)
+}
+
+// farInside is far for a file as the process itself would find it; one whose name the kernel does not remember may be anywhere.
+func (p *pinned) farInside(path string) bool {
+	root, err := unix.Openat(p.dir, "root", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return true
+	}
+	defer func() { _ = unix.Close(root) }()
+	id, err := rememberedID(root, path, unix.RESOLVE_IN_ROOT|unix.RESOLVE_NO_MAGICLINKS)
+	return !errors.Is(err, unix.ENOENT) && (err != nil || far(id))
 }
 
 // openInside opens a regular file as the process itself would find it, and never hangs on a pipe.

@@ -10,12 +10,14 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/windows"
 
 	"github.com/edr-bridge/edr-bridge/bridge"
+	"github.com/edr-bridge/edr-bridge/localagent/verdict"
 )
 
 const (
@@ -246,6 +248,78 @@ func TestTheTreeOfAProcessIsFoundAndEnded(t *testing.T) {
 	}
 }
 
+func TestAProcessIsAChildOfWhoBeganIt(t *testing.T) {
+	path, _ := copyOfTest(t, "child.exe")
+	child, other := sleeper(t, path, "child"), sleeper(t, path, "child")
+	self, err := pin(os.Getpid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer self.close()
+	p, err := pinChild(child.Process.Pid, self)
+	if err != nil {
+		t.Fatalf("an own child: %v", err)
+	}
+	defer p.close()
+	// As when the number in the list had been given to another process since.
+	stranger, err := pin(other.Process.Pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stranger.close()
+	if q, err := pinChild(child.Process.Pid, stranger); !errors.Is(err, errGone) {
+		q.close()
+		t.Errorf("the child of another: %v", err)
+	}
+	younger := *self
+	younger.start = p.start + 1
+	if q, err := pinChild(child.Process.Pid, &younger); !errors.Is(err, errGone) {
+		q.close()
+		t.Errorf("a child older than its parent: %v", err)
+	}
+}
+
+func TestAChildThatMayNotBeOpenedIsToldAndShieldsNobody(t *testing.T) {
+	needCritical(t)
+	path, _ := copyOfTest(t, "root.exe")
+	root := sleeper(t, path, "child")
+	p, err := pin(root.Process.Pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pl := &plan{targets: []*pinned{p}}
+	defer pl.close()
+	pl.forest.sealed = map[int]string{1234: "open process 1234: access is denied"}
+	a := wineAgent(t, nil)
+	if err := a.grow(t.Context(), pl); err != nil {
+		t.Fatal(err)
+	}
+	res := a.endAll(t.Context(), pl)
+	if len(res.ended) != 1 || len(res.denied) != 1 || !strings.Contains(res.denied[0], "1234") {
+		t.Errorf("%+v", res)
+	}
+	if r, err := res.receipt(t.Context()); err == nil {
+		t.Errorf("the order is %s although a child was left", r.State)
+	}
+}
+
+func TestAProgramThatCannotBeLookedAtIsEndedBeforeItBegins(t *testing.T) {
+	path, _ := copyOfTest(t, "suspended.exe")
+	cmd := exec.Command(path)
+	cmd.Env = append(os.Environ(), sleeperEnv+"=child")
+	cmd.SysProcAttr = &syscall.SysProcAttr{CreationFlags: windows.CREATE_SUSPENDED}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = cmd.Process.Kill() })
+	if v := verdict.Of(unbegun(cmd.Process, errSealed)); v.Class != bridge.Retry {
+		t.Errorf("%v: class %v, want that nothing was done", v, v.Class)
+	}
+	if !sawEnd(t, cmd) {
+		t.Error("it still waits")
+	}
+}
+
 func TestStartProcessOnTheWindowsAPI(t *testing.T) {
 	needCritical(t)
 	l, err := NewLauncher(LauncherConfig{Dir: filepath.Join(t.TempDir(), "started")})
@@ -297,6 +371,32 @@ func TestWhatRunsTooLongIsEndedOnTheWindowsAPI(t *testing.T) {
 	e, err := r.Wait(t.Context())
 	if err != nil || !e.TimedOut || len(e.Survivors) > 0 || r.Running() {
 		t.Errorf("%+v, %v, running %v", e, err, r.Running())
+	}
+}
+
+func TestPrivilegesOfTheAccountAreSwitchedOn(t *testing.T) {
+	EnablePrivileges()
+	missing, err := missingPrivileges()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if windows.GetCurrentProcessToken().IsElevated() && len(missing) > 0 {
+		t.Errorf("an administrator lacks %v", missing)
+	}
+}
+
+func TestTheOwnProgramIsNamedAsTheSystemNamesIt(t *testing.T) {
+	own, err := new(onceFacts).get()
+	if err != nil {
+		t.Fatal(err)
+	}
+	self, err := pin(os.Getpid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer self.close()
+	if own.image == "" || own.image != self.image {
+		t.Errorf("own program %q, its process has the image %q", own.image, self.image)
 	}
 }
 

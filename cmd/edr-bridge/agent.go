@@ -22,6 +22,7 @@ import (
 	"github.com/edr-bridge/edr-bridge/localagent/jobs"
 	"github.com/edr-bridge/edr-bridge/localagent/prevention"
 	"github.com/edr-bridge/edr-bridge/localagent/socket"
+	"github.com/edr-bridge/edr-bridge/peersocket"
 )
 
 // listenVerb is the hidden verb of the process that answers the kernel about executions.
@@ -42,7 +43,7 @@ wherever it lives; where none does they look at what it left behind.`,
   edr-bridge agent jobs o3f9c2`,
 	}
 	cmd.AddCommand(a.agentRunCommand(), a.agentStatusCommand(), a.agentBlocksCommand(), a.agentUnblockCommand(), a.agentRulesCommand(),
-		a.agentRemoveRuleCommand(), a.agentResumeCommand(), a.agentReleaseCommand(), a.agentJobsCommand(), a.agentCancelCommand(), a.agentListenCommand())
+		a.agentRemoveRuleCommand(), a.agentStopPreventionCommand(), a.agentResumeCommand(), a.agentReleaseCommand(), a.agentJobsCommand(), a.agentCancelCommand(), a.agentListenCommand())
 	return cmd
 }
 
@@ -140,20 +141,20 @@ func (w *wiring) heartbeat(ctx context.Context) {
 
 // trustOwn refuses to work with root's rights by a program, settings, rules or state others can change.
 func (w *wiring) trustOwn(set *configs.Settings) error {
+	if err := w.app.closeState(set); err != nil {
+		return err
+	}
 	exe, err := os.Executable()
 	if err != nil {
 		return fmt.Errorf("own program: %w", err)
 	}
 	l := set.Local
 	paths := slices.Concat([]string{exe, set.File(), l.AgentState, filepath.Dir(l.Socket), l.Scan.Signatures}, set.Sensor.Rules, set.Sensor.Indicators)
-	for _, pattern := range slices.Concat(set.Rules, set.Presets) {
-		found, err := filepath.Glob(pattern)
-		if err != nil {
-			return fail(exitConfig, "config.rules", fmt.Errorf("%s: %w", pattern, err), "")
-		}
-		paths = append(paths, found...)
+	rules, err := set.RulePaths()
+	if err != nil {
+		return fail(exitConfig, "config.rules", err, "")
 	}
-	return w.app.checkTrusted(paths...)
+	return w.app.checkTrusted(slices.Concat(paths, rules)...)
 }
 
 // askVerb opens what a verb about the agent needs and asks.
@@ -166,8 +167,13 @@ func (a *app) askVerb(ctx context.Context, what string, params, out any) (runs b
 	return w.askAgent(ctx, what, params, out)
 }
 
-// unattended is said where no agent runs.
-const unattended = "no agent runs: this is what it left behind"
+// unattended says why no agent answered.
+func unattended() string {
+	if !peersocket.TellsPeers {
+		return "on this system a running agent cannot be asked: this is what stands on the machine and on disk"
+	}
+	return "no agent runs: this is what it left behind"
+}
 
 func (a *app) agentBlocksCommand() *cobra.Command {
 	return &cobra.Command{
@@ -215,7 +221,7 @@ func (a *app) agentUnblockCommand() *cobra.Command {
 
 func (a *app) agentRemoveRuleCommand() *cobra.Command {
 	return a.takeBack("remove-rule ID", "Let a prevented file be executed again", "Remove a rule of preventExecution; `edr-bridge agent rules` lists them.",
-		"  edr-bridge agent remove-rule p3f9c2", askRemoveRule, "rule %s is removed")
+		"  edr-bridge agent remove-rule p3f9c21d04be877a6c55e0191", askRemoveRule, "rule %s is removed")
 }
 
 func (a *app) agentCancelCommand() *cobra.Command {
@@ -223,15 +229,28 @@ func (a *app) agentCancelCommand() *cobra.Command {
 		"  edr-bridge agent cancel o3f9c2", askCancelJob, "the job of %s is told to end")
 }
 
+func (a *app) agentStopPreventionCommand() *cobra.Command {
+	return a.askOnly("stop-prevention", "Let everything be executed again at once",
+		"Switch the emergency switch of preventExecution on: rules stay and deny nothing until `edr-bridge agent resume`. When even this program cannot be started, make the file by hand; see docs/agent.md.",
+		askStop, "nothing is kept from being executed any more; edr-bridge agent resume lets the rules deny again")
+}
+
 func (a *app) agentResumeCommand() *cobra.Command {
+	return a.askOnly("resume", "Let prevented executions be denied again after a stop",
+		"A rule that keeps many different files from being executed within a second is a mistake, and is stopped. This verb lets such rules deny again, and switches the emergency switch off.",
+		askResume, "rules deny again")
+}
+
+// askOnly is a verb that asks for one thing without a name.
+func (a *app) askOnly(use, short, long, ask, said string) *cobra.Command {
 	return &cobra.Command{
-		Use:   "resume",
-		Short: "Let the guard of executions block again after it stopped itself",
-		Long:  "A rule that keeps many different files from being executed within a second is a mistake: the guard then stops blocking until this verb.",
-		Args:  cobra.NoArgs,
+		Use: use, Short: short, Long: long, Example: "  edr-bridge agent " + use, Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			_, err := a.askVerb(cmd.Context(), askResume, nil, nil)
-			return err
+			if _, err := a.askVerb(cmd.Context(), ask, nil, nil); err != nil {
+				return err
+			}
+			a.say("%s", said)
+			return nil
 		},
 	}
 }
@@ -266,7 +285,7 @@ func (a *app) agentRulesCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if !runs && len(rules) > 0 {
+			if !runs && peersocket.TellsPeers && len(rules) > 0 {
 				a.say("no agent runs: these rules are kept, and nothing is prevented before it does")
 			}
 			return printResult(a, rules, []string{"RULE", "PATH", "MD5", "SHA256", "ORDER", "SINCE"}, func(r prevention.Rule) []string {
@@ -343,7 +362,7 @@ func (a *app) agentStatusCommand() *cobra.Command {
 				return err
 			}
 			if !runs {
-				a.say(unattended)
+				a.say("%s", unattended())
 			}
 			return printOne(a, st, func(out io.Writer) error { return writeAgentStatus(out, st) })
 		},

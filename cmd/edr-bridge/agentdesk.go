@@ -10,8 +10,10 @@ import (
 	"time"
 
 	"github.com/edr-bridge/edr-bridge/localagent"
+	"github.com/edr-bridge/edr-bridge/localagent/files"
 	"github.com/edr-bridge/edr-bridge/localagent/jobs"
 	"github.com/edr-bridge/edr-bridge/localagent/socket"
+	"github.com/edr-bridge/edr-bridge/peersocket"
 )
 
 // What people ask an agent. The answers have the form of their Go types.
@@ -21,6 +23,7 @@ const (
 	askUnblock    = "unblock"
 	askRules      = "rules"
 	askRemoveRule = "remove-rule"
+	askStop       = "stop-prevention"
 	askResume     = "resume-prevention"
 	askJobs       = "jobs"
 	askJob        = "job"
@@ -56,6 +59,7 @@ func agentAsks(agent *localagent.Agent) map[string]socket.Ask {
 			}
 			return jobAnswer{Known: true, Job: r}, err
 		},
+		askStop:   func(context.Context, json.RawMessage) (any, error) { return nil, agent.StopPrevention() },
 		askResume: func(ctx context.Context, _ json.RawMessage) (any, error) { return nil, agent.ResumePrevention(ctx) },
 		askKeep: func(ctx context.Context, params json.RawMessage) (any, error) {
 			var until time.Time
@@ -116,13 +120,22 @@ func (w *wiring) askAgent(ctx context.Context, what string, params, out any) (ru
 	}
 	result, err := agentAsks(agent)[what](ctx, given)
 	if err != nil || out == nil {
-		return false, agentProblem(err)
+		return false, unheard(err)
 	}
 	b, err := json.Marshal(result)
 	if err != nil {
 		return false, err
 	}
 	return false, json.Unmarshal(b, out)
+}
+
+// unheard is agentProblem for an answer of this process: where agents have no socket, the one that runs has what this one has not.
+func unheard(err error) error {
+	if !peersocket.TellsPeers && (errors.Is(err, files.ErrLocked) || errors.Is(err, jobs.ErrUnknown)) {
+		return fail(exitFailed, "agent.unheard", fmt.Errorf("agent: %w: nobody can ask the agent of a running service on this system", err),
+			"edr-bridge service stop, this again, edr-bridge service start")
+	}
+	return agentProblem(err)
 }
 
 func agentProblem(err error) error {

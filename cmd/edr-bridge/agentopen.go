@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/edr-bridge/edr-bridge/bridge"
@@ -54,6 +56,7 @@ func (w *wiring) openAgent() (*localagent.Agent, error) {
 	if err != nil {
 		return nil, fail(exitConfig, "config.local", err, "")
 	}
+	localagent.EnablePrivileges()
 	w.agent = agent
 	w.onClose(func() { _ = agent.Close() })
 	return agent, nil
@@ -80,7 +83,7 @@ func (w *wiring) agentConfig() (localagent.Config, error) {
 	}
 	return localagent.Config{
 		Self: w.self, DryRun: l.DryRun, Grace: l.Grace, MaxTargets: l.MaxTargets, Protected: protect.CheckProcess, ProtectedPath: protect.CheckFile,
-		NeverBlock: w.neverBlock(), State: state, Own: w.ownFiles(), Resident: w.resident, Check: w.agentCheck(protect), Held: func() bool { return w.hold.Get().Active },
+		Servers: w.peers(), NeverBlock: w.neverBlock(), State: state, Own: w.ownFiles(), Resident: w.resident, Check: w.agentCheck(protect), Held: func() bool { return w.hold.Get().Active },
 		Isolation: firewall.Config{
 			Needs: w.needs(), Allow: allowed(l.Isolation.Allow), NTP: l.Isolation.NTP, HostOnly: !l.Isolation.Namespaces, Tampered: w.tampered,
 		},
@@ -92,6 +95,29 @@ func (w *wiring) agentConfig() (localagent.Config, error) {
 		Start:              localagent.LauncherConfig{User: l.Start.User, TimeLimit: l.Start.TimeLimit, CgroupParent: l.Start.Cgroup, FindGroup: w.resident},
 		Logger:             w.log,
 	}, nil
+}
+
+// peers are the servers the bridge reads alerts from and commands through: none of them may be ended where it runs on this machine.
+func (w *wiring) peers() []string {
+	var list []string
+	add := func(address string) {
+		_, port, _ := net.SplitHostPort(address)
+		if _, err := strconv.ParseUint(port, 10, 16); err == nil || path.IsAbs(strings.TrimPrefix(address, "unix://")) {
+			list = append(list, address)
+		}
+	}
+	for _, k := range w.set.Servers() {
+		add(k.Address)
+	}
+	if w.set.KUMA != nil {
+		add(w.set.KUMA.Address)
+	}
+	for _, s := range w.set.Sources {
+		for _, node := range s.Nodes() {
+			add(node)
+		}
+	}
+	return list
 }
 
 // agentCheck judges orders where they are carried out: the tasks this machine allows and the never-touch lists, once more.
@@ -109,15 +135,10 @@ func (w *wiring) agentCheck(protect *bridge.Protect) func(bridge.Order) (bridge.
 // ownFiles are the files bridge and agent live by: the settings, what they name, and the rules and presets there are at the start.
 func (w *wiring) ownFiles() []string {
 	own := w.set.Files()
-	for _, pattern := range slices.Concat([]string{w.set.File()}, w.set.Rules, w.set.Presets) {
-		found, err := filepath.Glob(pattern)
-		if err != nil {
-			continue // the loader says so
-		}
-		for _, path := range found {
-			if abs, err := filepath.Abs(path); err == nil {
-				own = append(own, abs)
-			}
+	rules, _ := w.set.RulePaths() // what is wrong with a pattern the loader says
+	for _, path := range append(rules, w.set.File()) {
+		if abs, err := filepath.Abs(path); path != "" && err == nil {
+			own = append(own, abs)
 		}
 	}
 	return own
@@ -210,14 +231,28 @@ func (w *wiring) tampered(what string) {
 	w.noteAgent(bridge.Note{What: bridge.NoteTampered, Detail: what})
 }
 
-// denied is told what was kept from being executed. Each chain is told once a minute: a program that tries again and again must
-// fill neither log nor audit.
+// denied is told of executions a rule is about. Each kind is told once a minute: a program that tries again and again must fill neither log
+// nor audit.
 func (w *wiring) denied() func(prevention.Denial) {
-	d := &denials{tell: func(text string, times int) {
-		w.log.Warn("execution prevented", "what", text, "times", times)
-		w.noteAgent(bridge.Note{What: bridge.NotePrevented, Detail: text, Count: int64(times)})
+	d := &denials{tell: func(n prevention.Denial, text string, times int) {
+		what, message := denialWords(n.Outcome)
+		w.log.Warn(message, "what", text, "times", times) //nolint:sloglint // one of three constants
+		w.noteAgent(bridge.Note{What: what, Detail: text, Count: int64(times)})
 	}}
+	w.onClose(d.close)
 	return d.add
+}
+
+// denialWords says what an outcome is recorded and logged as.
+func denialWords(o prevention.Outcome) (what, message string) {
+	switch o {
+	case prevention.Denied:
+		return bridge.NotePrevented, "execution prevented"
+	case prevention.Broken:
+		return bridge.NoteRuleStopped, "execution not prevented, because the breaker stopped its rule: look at the rule, then resume"
+	default:
+		return bridge.NoteNotPrevented, "execution not prevented"
+	}
 }
 
 // noteAgent records what the agent saw; without a store (edr-bridge agent) the log is the record.

@@ -20,7 +20,7 @@ const (
 // trustAgent refuses to act with root's rights by files others can change; a bridge whose agent is apart acts on nothing.
 func (w *wiring) trustAgent(set *configs.Settings) error {
 	if !w.set.Local.Enabled || w.set.Local.Separate {
-		return nil
+		return w.app.closeState(set)
 	}
 	return w.trustOwn(set)
 }

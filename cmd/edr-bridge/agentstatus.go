@@ -7,6 +7,7 @@ import (
 	"text/tabwriter"
 
 	"github.com/edr-bridge/edr-bridge/localagent"
+	"github.com/edr-bridge/edr-bridge/peersocket"
 )
 
 // writeAgentStatus is the status for people: what works here, then what was done.
@@ -14,7 +15,11 @@ func writeAgentStatus(out io.Writer, st localagent.Status) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	line := func(name, text string) { _, _ = fmt.Fprintf(w, "%s\t%s\n", name, printable(text)) }
 	mode := "waits for orders"
-	if !st.Resident {
+	switch {
+	case st.Resident:
+	case !peersocket.TellsPeers:
+		mode = "cannot be asked on this system (edr-bridge service status)"
+	default:
 		mode = "none runs"
 	}
 	if st.DryRun {
@@ -33,12 +38,21 @@ func writeAgentStatus(out io.Writer, st localagent.Status) error {
 		line("isolation", st.IsolationError)
 	case !s.On:
 		line("isolation", "off")
+		for _, n := range s.Behind {
+			line("", "still cut off: "+n)
+		}
 	default:
 		until := "until it is released"
 		if !s.Permanent {
 			until = "until " + stamp(s.Until)
 		}
 		line("isolation", fmt.Sprintf("on, %s, by %s (order %s)", until, orDash(s.Who), orDash(s.OrderID)))
+		if !s.Intact {
+			line("", "NOT as it has to be: somebody changed its rules")
+		}
+		if !s.Owned {
+			line("", "other programs can change its rules; a running agent puts them back")
+		}
 		line("", "still reached: "+strings.Join(s.Peers, ", "))
 		for _, n := range s.Uncovered {
 			line("", "not covered: "+n)
@@ -57,10 +71,16 @@ func writeAgentStatus(out io.Writer, st localagent.Status) error {
 		text += ", switched off by the emergency switch"
 	}
 	if p.Breaker != "" {
-		text += ", stopped itself: " + p.Breaker + " (edr-bridge agent resume)"
+		text += ", rules stopped: " + p.Breaker + " (edr-bridge agent resume)"
 	}
 	if p.LastError != "" {
 		text += ", last error: " + p.LastError
+	}
+	if n := p.Dropped; n > 0 {
+		text += fmt.Sprintf(", %d events untold", n)
+	}
+	if n := p.Timeouts + p.Busy; n > 0 {
+		text += fmt.Sprintf(", %d executions let through because nobody knew in time", n)
 	}
 	line("prevention", text)
 	for _, gap := range p.Gaps {

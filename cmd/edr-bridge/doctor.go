@@ -98,6 +98,7 @@ func (w *wiring) doctor(ctx context.Context) []check {
 	checks = append(checks, w.checkRedis(ctx)...)
 	checks = append(checks, w.checkKSC(ctx)...)
 	checks = append(checks, w.checkKUMA(ctx)...)
+	checks = append(checks, w.checkSensor(ctx)...)
 	return append(checks, w.checkAgent(ctx)...)
 }
 

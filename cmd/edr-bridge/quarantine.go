@@ -39,31 +39,33 @@ the audit chain.`,
 }
 
 // vaultVerb opens the quarantine for a verb that only looks.
-func (a *app) vaultVerb(ctx context.Context, do func(w *wiring, v *vault.Vault) error) error {
-	return a.withVault(ctx, false, do)
+func (a *app) vaultVerb(ctx context.Context, do func(v *vault.Vault) error) error {
+	return a.withVault(ctx, false, func(_ *vaultRecord, v *vault.Vault) error { return do(v) })
 }
 
 // vaultAct opens it for a verb that is recorded.
-func (a *app) vaultAct(ctx context.Context, do func(w *wiring, v *vault.Vault) error) error {
+func (a *app) vaultAct(ctx context.Context, do func(r *vaultRecord, v *vault.Vault) error) error {
 	return a.withVault(ctx, true, do)
 }
 
-func (a *app) withVault(ctx context.Context, acts bool, do func(w *wiring, v *vault.Vault) error) error {
+func (a *app) withVault(ctx context.Context, acts bool, do func(r *vaultRecord, v *vault.Vault) error) error {
 	w, err := a.open()
 	if err != nil {
 		return err
 	}
 	defer w.close()
+	var r *vaultRecord
 	if acts {
-		if err := w.recordable(ctx); err != nil {
+		if r, err = w.vaultRecord(ctx); err != nil {
 			return err
 		}
+		defer r.close()
 	}
 	agent, err := w.openAgent()
 	if err != nil {
 		return err
 	}
-	return vaultProblem(do(w, agent.Vault()))
+	return vaultProblem(do(r, agent.Vault()))
 }
 
 func vaultProblem(err error) error {
@@ -94,6 +96,19 @@ func oneItem(ctx context.Context, v *vault.Vault, id string) (vault.Item, error)
 	}
 }
 
+// damagedItem is oneItem for items that are in no list because nobody can read what they are; not is the answer when there is none.
+func damagedItem(ctx context.Context, v *vault.Vault, id string, not error) (vault.Item, error) {
+	ids, err := v.IDs(ctx)
+	if err != nil {
+		return vault.Item{}, err
+	}
+	ids = slices.DeleteFunc(ids, func(has string) bool { return id == "" || !strings.HasPrefix(has, id) })
+	if len(ids) != 1 {
+		return vault.Item{}, not
+	}
+	return vault.Item{ID: ids[0]}, nil
+}
+
 func (a *app) quarantineListCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:     "list",
@@ -101,7 +116,7 @@ func (a *app) quarantineListCommand() *cobra.Command {
 		Example: "  edr-bridge quarantine list -o json",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.vaultVerb(cmd.Context(), func(_ *wiring, v *vault.Vault) error {
+			return a.vaultVerb(cmd.Context(), func(v *vault.Vault) error {
 				if _, err := os.Stat(v.Dir()); errors.Is(err, fs.ErrNotExist) {
 					return printResult(a, []vault.Item{}, vaultHeader(), vaultRow)
 				}
@@ -129,7 +144,7 @@ func (a *app) quarantineShowCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "show ID", Short: "Show all that is known of a file; the beginning of its id is enough", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.vaultVerb(cmd.Context(), func(_ *wiring, v *vault.Vault) error {
+			return a.vaultVerb(cmd.Context(), func(v *vault.Vault) error {
 				it, err := oneItem(cmd.Context(), v, args[0])
 				if err != nil {
 					return err
@@ -178,7 +193,7 @@ func (a *app) quarantineRestoreCommand() *cobra.Command {
   edr-bridge quarantine restore 6f1c0d5a --to /srv/restored`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.vaultAct(cmd.Context(), func(w *wiring, v *vault.Vault) error {
+			return a.vaultAct(cmd.Context(), func(r *vaultRecord, v *vault.Vault) error {
 				it, err := oneItem(cmd.Context(), v, args[0])
 				if err != nil {
 					return err
@@ -188,15 +203,16 @@ func (a *app) quarantineRestoreCommand() *cobra.Command {
 						return err
 					}
 				}
-				done, err := v.Restore(cmd.Context(), it.ID, to)
-				if err != nil {
-					return err
-				}
-				for _, m := range done.Missing {
-					a.say("not given back: %s", printable(m))
-				}
-				a.say("restored to %s", printable(done.Path))
-				return w.noteQuarantine(cmd.Context(), "restored", it, done.Path, reason)
+				return r.act(cmd.Context(), "restore", "restored", it, reason, func() (string, error) {
+					done, err := v.Restore(cmd.Context(), it.ID, to)
+					for _, m := range done.Missing {
+						a.say("not given back: %s", printable(m))
+					}
+					if done.Path != "" {
+						a.say("restored to %s", printable(done.Path))
+					}
+					return done.Path, err
+				})
 			})
 		},
 	}
@@ -224,16 +240,18 @@ by accident; age is the form to send samples in.`,
 			case out == "":
 				return usagef("--out FILE is required")
 			}
-			return a.vaultAct(cmd.Context(), func(w *wiring, v *vault.Vault) error {
+			return a.vaultAct(cmd.Context(), func(r *vaultRecord, v *vault.Vault) error {
 				it, err := oneItem(cmd.Context(), v, args[0])
 				if err != nil {
 					return err
 				}
-				if err := exportTo(cmd.Context(), v, it.ID, vault.Form(form), recipient, out); err != nil {
-					return err
-				}
-				a.say("written to %s", printable(out))
-				return w.noteQuarantine(cmd.Context(), "exported as "+form, it, out, reason)
+				return r.act(cmd.Context(), "export as "+form, "exported as "+form, it, reason, func() (string, error) {
+					if err := exportTo(cmd.Context(), v, it.ID, vault.Form(form), recipient, out); err != nil {
+						return "", err
+					}
+					a.say("written to %s", printable(out))
+					return out, nil
+				})
 			})
 		},
 	}
@@ -251,6 +269,9 @@ func exportTo(ctx context.Context, v *vault.Vault, id string, form vault.Form, r
 		return err
 	}
 	err = v.Export(ctx, id, form, recipient, f)
+	if err == nil {
+		err = f.Sync() // the copy in the quarantine may be dropped next
+	}
 	if cerr := f.Close(); err == nil {
 		err = cerr
 	}
@@ -270,10 +291,10 @@ func (a *app) quarantineDropCommand() *cobra.Command {
 		Example: `  edr-bridge quarantine drop 6f1c0d5a --reason "sent to the lab"`,
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.vaultAct(cmd.Context(), func(w *wiring, v *vault.Vault) error {
+			return a.vaultAct(cmd.Context(), func(r *vaultRecord, v *vault.Vault) error {
 				it, err := oneItem(cmd.Context(), v, args[0])
 				if errors.Is(err, vault.ErrNotFound) {
-					it, err = vault.Item{ID: args[0]}, nil // a damaged item is in no list
+					it, err = damagedItem(cmd.Context(), v, args[0], err)
 				}
 				if err != nil {
 					return err
@@ -281,11 +302,13 @@ func (a *app) quarantineDropCommand() *cobra.Command {
 				if err := a.goOn(yes, "drop "+it.ID+" ("+printable(it.Path)+") for good"); err != nil {
 					return err
 				}
-				if err := v.Drop(cmd.Context(), it.ID); err != nil {
-					return err
-				}
-				a.say("dropped")
-				return w.noteQuarantine(cmd.Context(), "dropped", it, "", reason)
+				return r.act(cmd.Context(), "drop", "dropped", it, reason, func() (string, error) {
+					if err := v.Drop(cmd.Context(), it.ID); err != nil {
+						return "", err
+					}
+					a.say("dropped")
+					return "", nil
+				})
 			})
 		},
 	}
@@ -294,39 +317,60 @@ func (a *app) quarantineDropCommand() *cobra.Command {
 	return cmd
 }
 
-// recordable opens where noteQuarantine writes, before anything is done: what could not be recorded is not done.
-func (w *wiring) recordable(ctx context.Context) error {
-	if w.set.Local.Separate {
-		return nil
-	}
-	_, err := w.openStore(ctx, store.OwnerSend)
-	return err
+// vaultRecord is where it stands what people do to quarantined files: the audit chain, or, where the store belongs to a bridge without
+// rights, a log beside the quarantine.
+type vaultRecord struct {
+	write func(ctx context.Context, who, text string) error
+	close func()
 }
 
-// noteQuarantine records what a person did to a quarantined file: in the audit chain, or, where the store belongs to a bridge without
-// rights, in the log of this command.
-func (w *wiring) noteQuarantine(ctx context.Context, did string, it vault.Item, where, reason string) error {
+// vaultRecord opens the record, before anything is done: what could not be recorded is not done.
+func (w *wiring) vaultRecord(ctx context.Context) (*vaultRecord, error) {
+	if !w.set.Local.Separate {
+		st, err := w.openStore(ctx, store.OwnerSend)
+		if err != nil {
+			return nil, err
+		}
+		return &vaultRecord{func(ctx context.Context, who, text string) error {
+			return st.Note(ctx, bridge.Note{What: bridge.NoteQuarantine, Actor: who, Count: 1, Detail: text})
+		}, func() {}}, nil
+	}
+	f, err := os.OpenFile(filepath.Join(w.set.Local.AgentState, "quarantine.log"), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("nothing was done, because it could not be recorded: %w", err)
+	}
+	return &vaultRecord{func(_ context.Context, who, text string) error {
+		_, err := f.WriteString(printable(time.Now().UTC().Format(time.RFC3339)+" "+who+" "+text) + "\n")
+		return errors.Join(err, f.Sync())
+	}, func() { _ = f.Close() }}, nil
+}
+
+// act records what is about to be done to an item, does it, and records how it went. do returns where the file is, when it went
+// anywhere.
+func (r *vaultRecord) act(ctx context.Context, verb, did string, it vault.Item, reason string, do func() (where string, err error)) error {
 	who := actor()
 	if reason != "" {
 		why := []rune(reason)
 		who += " (" + string(why[:min(len(why), maxReason)]) + ")"
 	}
-	text := fmt.Sprintf("%s %s: %s, sha256 %s", did, it.ID, printable(it.Path), it.SHA256)
+	of := it.ID + ", whose description cannot be read"
+	if it.Path != "" {
+		of = fmt.Sprintf("%s: %s, sha256 %s", it.ID, printable(it.Path), it.SHA256)
+	}
+	if err := r.write(ctx, who, "about to "+verb+" "+of); err != nil {
+		return fmt.Errorf("nothing was done, because it could not be recorded: %w", err)
+	}
+	where, err := do()
+	text := did + " " + of
 	if where != "" {
 		text += ", at " + printable(where)
 	}
-	if w.set.Local.Separate {
-		return appendLine(filepath.Join(w.set.Local.AgentState, "quarantine.log"), time.Now().UTC().Format(time.RFC3339)+" "+who+" "+text)
+	switch {
+	case err != nil && where == "":
+		text = "not " + text + ": " + printable(err.Error())
+	case err != nil:
+		text += ": " + printable(err.Error())
 	}
-	return w.store.Note(ctx, bridge.Note{What: bridge.NoteQuarantine, Actor: who, Count: 1, Detail: text})
-}
-
-// appendLine adds a line to a log only its owner can read, and makes it durable.
-func appendLine(path, line string) error {
-	f, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600) //nolint:gosec // a path of the settings
-	if err != nil {
-		return err
-	}
-	_, err = f.WriteString(printable(line) + "\n")
-	return errors.Join(err, f.Sync(), f.Close())
+	// Although somebody may have lost patience by now.
+	return errors.Join(err, r.write(context.WithoutCancel(ctx), who, text))
 }

@@ -33,16 +33,21 @@ type app struct {
 	verbose bool
 	noColor bool
 	noInput bool
+	// ready is called when the bridge has opened everything and begins to read; nil = nobody waits for it.
+	ready func()
 }
 
 // execute runs the command line and returns its exit code.
 func execute(ctx context.Context, argv []string, std stdio) int {
-	a := &app{std: std, env: environ}
+	return (&app{std: std, env: environ}).execute(ctx, argv)
+}
+
+func (a *app) execute(ctx context.Context, argv []string) int {
 	root := a.rootCommand() //nolint:contextcheck // the commands get ctx from ExecuteContext
 	root.SetArgs(argv[1:])
-	root.SetIn(std.in)
-	root.SetOut(std.out)
-	root.SetErr(std.err)
+	root.SetIn(a.std.in)
+	root.SetOut(a.std.out)
+	root.SetErr(a.std.err)
 	err := root.ExecuteContext(ctx)
 	if err == nil {
 		return exitDone

@@ -168,6 +168,9 @@ func (w *wiring) runParts(ctx context.Context, st *store.Store, pipe *bridge.Pip
 		aside.Go(func() error { return part(side) })
 	}
 
+	if w.app.ready != nil {
+		w.app.ready()
+	}
 	err = pipe.Run(ctx, named, pendingPages(st, time.Now().Add(-w.foreignAfter())))
 	if errors.Is(err, context.Canceled) || ctx.Err() != nil && errors.Is(err, context.Cause(ctx)) {
 		err = nil // told to stop while it still took up what was left: a stop like any other

@@ -62,7 +62,7 @@ func (w *wiring) runSensor(ctx context.Context) error {
 		return err
 	}
 	redisbus.SetLogger(w.log)
-	emit, err := w.publisher()
+	emit, err := w.publishers()
 	if err != nil {
 		return err
 	}
@@ -104,16 +104,20 @@ func (w *wiring) sensorConfig(name string) (sensor.Config, error) {
 	if len(w.self.Names) > 0 {
 		host = w.self.Names[0]
 	}
+	dir := filepath.Join(w.set.Local.State, "sensor", name)
 	cfg := sensor.Config{
 		Name: name, Host: host, Logger: w.log,
-		Spool: sensor.Spool{Dir: filepath.Join(w.set.Local.State, "sensor", name)},
+		Spool: sensor.Spool{Dir: dir},
 		Baseline: sensor.Baseline{
-			Enabled: set.Baseline.Enabled, File: filepath.Join(w.set.Local.State, "sensor", "baseline.json"), Learn: set.Baseline.Learn,
+			Enabled: set.Baseline.Enabled, File: filepath.Join(dir, "baseline.json"), Learn: set.Baseline.Learn,
 			Score: float64(set.Baseline.Score),
 		},
 	}
 	bad := func(err error) error {
 		return fail(exitConfig, "config.sensor", err, "edr-bridge sensor rules prints the form")
+	}
+	if len(set.Rules) > 0 {
+		cfg.Rules = []sensor.Rule{} // a file without rules means none, not the built-in ones
 	}
 	for _, path := range set.Rules {
 		data, err := readBounded(path, maxRuleFile)
@@ -153,18 +157,37 @@ func readBounded(path string, limit int64) ([]byte, error) {
 }
 
 // openSensor makes the sensor a source of the bridge.
-func (w *wiring) openSensor(name string, s *configs.Source) (reader, error) {
+func (w *wiring) openSensor(ctx context.Context, name string, s *configs.Source) (reader, error) {
 	cfg, err := w.sensorConfig(name)
 	if err != nil {
 		return nil, err
 	}
-	cfg.Preset = s.Preset
+	cfg.Preset, cfg.OnNote = s.Preset, w.noter(ctx)
 	return sensor.New(cfg)
 }
 
-// publisher returns what puts an alert to where the bridge reads: all of the sources, or it is not published.
-func (w *wiring) publisher() (func(context.Context, []byte) error, error) {
-	var to []func(context.Context, []byte) error
+// checkSensor says how the sensor would see processes here.
+func (w *wiring) checkSensor(ctx context.Context) []check {
+	wanted := len(w.set.Sensor.Publish) > 0
+	for _, s := range w.set.Sources {
+		wanted = wanted || s.Type == configs.OwnSensor
+	}
+	if !wanted {
+		return nil
+	}
+	method, err := sensor.Probe(ctx)
+	if err != nil {
+		return []check{{
+			levelWarn, "sensor", fmt.Sprintf("%s, short-lived processes are missed: %v", orDash(method), err),
+			"run the sensor as root, outside of containers", 0,
+		}}
+	}
+	return []check{{Level: levelOK, Name: "sensor", Detail: method}}
+}
+
+// publishers returns what puts an alert to where a bridge reads, by the names of the sources.
+func (w *wiring) publishers() (map[string]sensor.Emit, error) {
+	to := make(map[string]sensor.Emit, len(w.set.Sensor.Publish))
 	for _, name := range w.set.Sensor.Publish {
 		source := w.set.Sources[name]
 		opts, err := w.redisOptions(source)
@@ -177,26 +200,19 @@ func (w *wiring) publisher() (func(context.Context, []byte) error, error) {
 		}
 		w.onClose(func() { _ = pub.Close() })
 		if source.Type == configs.RedisStream {
-			to = append(to, func(ctx context.Context, alert []byte) error {
+			to[name] = func(ctx context.Context, alert []byte) error {
 				_, err := pub.Add(ctx, source.Stream, alert, sensor.AlertID(alert))
 				return err
-			})
+			}
 			continue
 		}
-		to = append(to, func(ctx context.Context, alert []byte) error {
+		to[name] = func(ctx context.Context, alert []byte) error {
 			n, err := pub.Publish(ctx, source.Channel, alert)
 			if err == nil && n == 0 {
 				return fmt.Errorf("nobody listens to channel %s: is a bridge running?", source.Channel)
 			}
 			return err
-		})
-	}
-	return func(ctx context.Context, alert []byte) error {
-		for _, publish := range to {
-			if err := publish(ctx, alert); err != nil {
-				return err
-			}
 		}
-		return nil
-	}, nil
+	}
+	return to, nil
 }

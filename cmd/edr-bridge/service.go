@@ -112,6 +112,7 @@ func (a *app) serviceUninstallCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:     "uninstall",
 		Short:   "Stop the service and take it away; settings and state stay",
+		Long:    "Stop the service and take it away. It refuses while this machine is isolated, an address is blocked or a program is forbidden: nothing would be there to take that back.",
 		Example: `  edr-bridge service uninstall`,
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {

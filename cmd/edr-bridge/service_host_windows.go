@@ -26,6 +26,8 @@ const (
 	maxEvent = 30000
 	// serviceHintMillis is serviceWait as the service manager counts.
 	serviceHintMillis = uint32(serviceWait / time.Millisecond)
+	// serviceAlive is how often a service that still opens its journal tells the manager that it goes on.
+	serviceAlive = serviceWait / 3
 )
 
 // serviceInnerCommands are the verbs the service manager and the task scheduler call.
@@ -84,8 +86,9 @@ func (a *app) hostService(ctx context.Context) error {
 	if a.config != "" {
 		argv = append(argv, "--config", a.config)
 	}
-	h := &serviceHandler{run: func(ctx context.Context) int {
-		return execute(ctx, argv, stdio{in: strings.NewReader(""), out: &eventWriter{log: events}, err: &eventWriter{log: events}})
+	h := &serviceHandler{run: func(ctx context.Context, ready func()) int {
+		std := stdio{in: strings.NewReader(""), out: &eventWriter{log: events}, err: &eventWriter{log: events}}
+		return (&app{std: std, env: environ, ready: ready}).execute(ctx, argv)
 	}, ctx: ctx}
 	if err := svc.Run(serviceName, h); err != nil {
 		return fmt.Errorf("service manager: %w", err)
@@ -96,25 +99,37 @@ func (a *app) hostService(ctx context.Context) error {
 // serviceHandler lives as long as the service.
 type serviceHandler struct {
 	ctx context.Context //nolint:containedctx // svc.Handler has no parameter for it
-	// run is the bridge; it returns an exit code.
-	run func(context.Context) int
+	// run is the bridge; it calls ready once, when it has opened everything, and returns an exit code.
+	run func(ctx context.Context, ready func()) int
 }
 
 var _ svc.Handler = (*serviceHandler)(nil)
 
 // Execute obeys the service manager until the bridge has ended. A code that is not 0 makes the manager start it again.
 func (h *serviceHandler) Execute(_ []string, requests <-chan svc.ChangeRequest, status chan<- svc.Status) (specific bool, code uint32) {
-	const accepts = svc.AcceptStop | svc.AcceptShutdown
-	status <- svc.Status{State: svc.StartPending, WaitHint: serviceHintMillis}
+	// Before a shutdown there is time to drain; at the shutdown itself Windows waits for five seconds.
+	const accepts = svc.AcceptStop | svc.AcceptPreShutdown
+	pending := svc.Status{State: svc.StartPending, WaitHint: serviceHintMillis}
+	status <- pending
 	ctx, cancel := context.WithCancel(h.ctx)
 	defer cancel()
-	ended := make(chan int, 1)
+	ended, ready := make(chan int, 1), make(chan struct{}, 1)
 	var wg sync.WaitGroup
-	wg.Go(func() { ended <- h.run(ctx) })
+	wg.Go(func() { ended <- h.run(ctx, sync.OnceFunc(func() { ready <- struct{}{} })) })
 	defer wg.Wait()
-	status <- svc.Status{State: svc.Running, Accepts: accepts}
+	alive := time.NewTicker(serviceAlive)
+	defer alive.Stop()
 	for stopping := false; ; {
 		select {
+		case <-ready:
+			if stopping {
+				continue
+			}
+			alive.Stop()
+			status <- svc.Status{State: svc.Running, Accepts: accepts}
+		case <-alive.C:
+			pending.CheckPoint++
+			status <- pending
 		case exit := <-ended:
 			if stopping && exit == exitInterrupted {
 				exit = exitDone
@@ -125,8 +140,9 @@ func (h *serviceHandler) Execute(_ []string, requests <-chan svc.ChangeRequest, 
 			switch r.Cmd {
 			case svc.Interrogate:
 				status <- r.CurrentStatus
-			case svc.Stop, svc.Shutdown:
+			case svc.Stop, svc.PreShutdown:
 				stopping = true
+				alive.Stop()
 				status <- svc.Status{State: svc.StopPending, WaitHint: serviceHintMillis}
 				cancel()
 			default: // not accepted, so never sent

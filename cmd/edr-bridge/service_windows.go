@@ -15,6 +15,10 @@ import (
 	"golang.org/x/sys/windows/svc"
 	"golang.org/x/sys/windows/svc/eventlog"
 	"golang.org/x/sys/windows/svc/mgr"
+
+	"github.com/edr-bridge/edr-bridge/localagent/files"
+	"github.com/edr-bridge/edr-bridge/localagent/firewall"
+	"github.com/edr-bridge/edr-bridge/localagent/prevention"
 )
 
 const (
@@ -79,6 +83,9 @@ func installService(spec serviceSpec, say func(string, ...any)) error {
 	if err != nil {
 		return fmt.Errorf("own program: %w", err)
 	}
+	if err := files.CheckSystemProgram(program); err != nil {
+		say("note: %v, and would act as LocalSystem through the service: install the program below %s", err, programFolder())
+	}
 	m, err := mgr.Connect()
 	if err != nil {
 		return serviceProblem("open the service manager", err)
@@ -106,9 +113,6 @@ func installService(spec serviceSpec, say func(string, ...any)) error {
 	if err := finishService(s, commandOf(program, args)); err != nil {
 		return errors.Join(fmt.Errorf("install the service: %w", err), s.Delete())
 	}
-	if !strings.HasPrefix(strings.ToLower(program), strings.ToLower(programFolder())) {
-		say("note: %s is not below %s: whoever may write there acts as LocalSystem through the service", program, programFolder())
-	}
 	return nil
 }
 
@@ -120,6 +124,11 @@ func finishService(s *mgr.Service, command string) error {
 	}
 	if err := s.SetRecoveryActionsOnNonCrashFailures(true); err != nil && !errors.Is(err, windows.ERROR_INVALID_LEVEL) {
 		return fmt.Errorf("restart after failures: %w", err)
+	}
+	wait := serviceHintMillis
+	err := windows.ChangeServiceConfig2(s.Handle, windows.SERVICE_CONFIG_PRESHUTDOWN_INFO, (*byte)(unsafe.Pointer(&wait))) //nolint:gosec // SERVICE_PRESHUTDOWN_INFO is one number
+	if err != nil && !errors.Is(err, windows.ERROR_INVALID_LEVEL) {
+		return fmt.Errorf("time to drain before a shutdown: %w", err)
 	}
 	cfg, err := configOf(s)
 	if err != nil {
@@ -162,11 +171,18 @@ func configOf(s *mgr.Service) (*windows.QUERY_SERVICE_CONFIG, error) {
 	return cfg, nil
 }
 
-// removeService stops the service and deletes it.
+// removeService stops the service and deletes it, unless something stands that nothing of ours could take away afterwards.
 func removeService(ctx context.Context) error {
 	const access = windows.SERVICE_STOP | windows.SERVICE_QUERY_STATUS | windows.DELETE
 	err := withService(access, "uninstall the service", func(s *mgr.Service) error {
+		if err := nothingStands(ctx); err != nil {
+			return err
+		}
 		if err := stopAndWait(ctx, s); err != nil {
+			return err
+		}
+		// It may have done something until it stopped.
+		if err := nothingStands(ctx); err != nil {
 			return err
 		}
 		if err := s.Delete(); err != nil {
@@ -179,6 +195,39 @@ func removeService(ctx context.Context) error {
 	}
 	if err := eventlog.Remove(serviceName); err != nil && !errors.Is(err, windows.ERROR_FILE_NOT_FOUND) {
 		return fmt.Errorf("the service is gone, its entry in the event log is not: %w", err)
+	}
+	return nil
+}
+
+// nothingStands refuses while this machine is isolated, addresses are blocked or programs are kept from starting: Windows keeps all that, and
+// has no tool that finds it.
+func nothingStands(ctx context.Context) error {
+	standing, err := prevention.Standing()
+	wall, werr := firewall.New(firewall.Config{})
+	if werr == nil {
+		var state firewall.State
+		if state, werr = wall.Isolated(ctx); state.On {
+			standing = append(standing, "this machine is isolated")
+		}
+	}
+	if werr == nil {
+		var blocks []firewall.Block
+		blocks, werr = wall.Blocked(ctx)
+		for _, b := range blocks {
+			standing = append(standing, b.Prefix.String()+" is blocked")
+		}
+	}
+	if errors.Is(werr, errors.ErrUnsupported) {
+		werr = nil // without a filtering platform nothing stands in it
+	} else if werr == nil && len(standing) == 0 {
+		_, werr = wall.Expire(ctx) // it takes the task away when nothing is due
+	}
+	if err := errors.Join(err, werr); err != nil {
+		return fmt.Errorf("not uninstalled: what stands on this machine cannot be told: %w", err)
+	}
+	if len(standing) > 0 {
+		return fail(exitFailed, "service.standing", fmt.Errorf("not uninstalled, because nothing would take it away afterwards: %s", strings.Join(standing, "; ")),
+			"edr-bridge service stop; edr-bridge agent release, unblock ADDRESS, remove-rule ID; then this again")
 	}
 	return nil
 }
@@ -209,14 +258,28 @@ func stopService(ctx context.Context) error {
 	return withService(access, "stop the service", func(s *mgr.Service) error { return stopAndWait(ctx, s) })
 }
 
+// stopAndWait stops the service; one that starts or stops at this moment is asked again when it listens.
 func stopAndWait(ctx context.Context, s *mgr.Service) error {
-	if _, err := s.Control(svc.Stop); err != nil {
-		if errors.Is(err, windows.ERROR_SERVICE_NOT_ACTIVE) {
-			return nil
+	if _, err := s.Control(svc.Stop); errors.Is(err, windows.ERROR_SERVICE_CANNOT_ACCEPT_CTRL) {
+		if _, err := waitFor(ctx, s, svc.Running, svc.Stopped); err != nil {
+			return err
 		}
+		_, err = s.Control(svc.Stop)
+		if err := notActive(err); err != nil {
+			return serviceProblem("stop the service", err)
+		}
+	} else if err := notActive(err); err != nil {
 		return serviceProblem("stop the service", err)
 	}
 	_, err := waitFor(ctx, s, svc.Stopped)
+	return err
+}
+
+// notActive makes nothing of the answer that the service does not run.
+func notActive(err error) error {
+	if errors.Is(err, windows.ERROR_SERVICE_NOT_ACTIVE) {
+		return nil
+	}
 	return err
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -13,6 +14,10 @@ import (
 	"golang.org/x/sys/windows"
 	"golang.org/x/sys/windows/svc"
 	"golang.org/x/sys/windows/svc/mgr"
+
+	"github.com/edr-bridge/edr-bridge/bridge"
+	"github.com/edr-bridge/edr-bridge/localagent/files"
+	"github.com/edr-bridge/edr-bridge/localagent/prevention"
 )
 
 // needWine skips outside of wine: the test changes the service manager of the machine, and under wine that is a folder.
@@ -26,7 +31,9 @@ func needWine(t *testing.T) {
 func serviceCLI(t *testing.T, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
 	var out, problems bytes.Buffer
-	code = execute(t.Context(), append([]string{"edr-bridge"}, args...), stdio{in: strings.NewReader(""), out: &out, err: &problems})
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 20*time.Second) // also while the test is cleaned up
+	defer cancel()
+	code = execute(ctx, append([]string{"edr-bridge"}, args...), stdio{in: strings.NewReader(""), out: &out, err: &problems})
 	return code, out.String(), problems.String()
 }
 
@@ -91,29 +98,37 @@ func TestServiceEndsWhenItIsToldTo(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		name string
-		run  func(context.Context) int
+		run  func(context.Context, func()) int
 		stop bool
 		want uint32
+		ran  bool
 	}{
-		{"stopped", func(ctx context.Context) int { <-ctx.Done(); return exitInterrupted }, true, exitDone},
-		{"stopped, but the end went wrong", func(ctx context.Context) int { <-ctx.Done(); return exitFailed }, true, exitFailed},
-		{"ended by itself", func(context.Context) int { return exitConfig }, false, exitConfig},
+		{"stopped", func(ctx context.Context, ready func()) int { ready(); <-ctx.Done(); return exitInterrupted }, true, exitDone, true},
+		{"stopped, but the end went wrong", func(ctx context.Context, ready func()) int { ready(); <-ctx.Done(); return exitFailed }, true, exitFailed, true},
+		{"stopped before it was ready", func(ctx context.Context, ready func()) int { <-ctx.Done(); ready(); return exitInterrupted }, true, exitDone, false},
+		{"ended by itself before it was ready", func(context.Context, func()) int { return exitConfig }, false, exitConfig, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			requests, status := make(chan svc.ChangeRequest, 1), make(chan svc.Status, 8)
-			if tt.stop {
-				requests <- svc.ChangeRequest{Cmd: svc.Stop}
-			}
+			requests, status := make(chan svc.ChangeRequest, 1), make(chan svc.Status)
 			h := &serviceHandler{ctx: t.Context(), run: tt.run}
-			if _, code := h.Execute(nil, requests, status); code != tt.want {
-				t.Errorf("code %d, want %d", code, tt.want)
-			}
+			code := make(chan uint32)
+			go func() {
+				_, exit := h.Execute(nil, requests, status)
+				close(status)
+				code <- exit
+			}()
 			var seen []svc.State
-			for len(status) > 0 {
-				seen = append(seen, (<-status).State)
+			for st := range status {
+				seen = append(seen, st.State)
+				if tt.stop && (st.State == svc.Running || !tt.ran && st.State == svc.StartPending) && len(requests) == 0 {
+					requests <- svc.ChangeRequest{Cmd: svc.Stop}
+				}
 			}
-			if len(seen) < 3 || seen[0] != svc.StartPending || seen[1] != svc.Running || seen[len(seen)-1] != svc.StopPending {
+			if exit := <-code; exit != tt.want {
+				t.Errorf("code %d, want %d", exit, tt.want)
+			}
+			if seen[0] != svc.StartPending || slices.Contains(seen, svc.Running) != tt.ran || seen[len(seen)-1] != svc.StopPending {
 				t.Errorf("states %v", seen)
 			}
 		})
@@ -167,5 +182,107 @@ func TestWaitingForAServiceEndsWithItsDeadline(t *testing.T) {
 	})
 	if p, ok := errors.AsType[*problem](err); !ok || p.exit != exitUnknown {
 		t.Errorf("waiting for a service nobody started: %v", err)
+	}
+}
+
+func TestServiceOrNotTheVerbsOfTheAgentAnswer(t *testing.T) {
+	dir := t.TempDir()
+	settings := filepath.Join(dir, "s.yaml")
+	text := "version: 1\nlocal: {enabled: true, state: '" + filepath.Join(dir, "state") + "'}\n"
+	if err := os.WriteFile(settings, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, verb := range []string{"jobs", "rules", "status"} {
+		if code, _, problems := serviceCLI(t, "agent", verb, "-c", settings); code != exitDone {
+			t.Errorf("agent %s: code %d, %q", verb, code, problems)
+		}
+	}
+	// As the agent of the service has it.
+	rules := filepath.Join(dir, "state", "prevention")
+	if err := os.MkdirAll(rules, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	held, err := files.LockFile(filepath.Join(rules, "rules.lock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer held.Release()
+	for _, verb := range [][]string{{"remove-rule", "p1"}, {"cancel", "o1"}} {
+		code, _, problems := serviceCLI(t, append([]string{"agent", "-c", settings}, verb...)...)
+		if code != exitFailed || !strings.Contains(problems, "service stop") {
+			t.Errorf("agent %s: code %d, %q", verb[0], code, problems)
+		}
+	}
+}
+
+func TestTheServiceIsNotUninstalledWhileSomethingStands(t *testing.T) {
+	needWine(t)
+	dir := t.TempDir()
+	settings, program := filepath.Join(dir, "s.yaml"), filepath.Join(dir, "denied.exe")
+	for _, path := range []string{settings, program} {
+		if err := os.WriteFile(path, []byte("version: 1\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if code, out, problems := serviceCLI(t, "service", "install", "--manual", "-c", settings); code != exitDone {
+		t.Fatalf("install: code %d, %q, %q", code, out, problems)
+	}
+	t.Cleanup(func() { serviceCLI(t, "service", "uninstall") })
+	guard, err := prevention.New(prevention.Config{
+		State: filepath.Join(dir, "state"), Mode: prevention.Block,
+		Protected: func(context.Context) (prevention.Protected, error) { return nobody{}, nil },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := guard.Add(t.Context(), "o1", bridge.PreventExecution{Path: program})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if code, _, problems := serviceCLI(t, "service", "uninstall"); code != exitFailed || !strings.Contains(problems, "denied.exe") {
+		t.Errorf("while a rule stands: code %d, %q", code, problems)
+	}
+	if code, out, _ := serviceCLI(t, "service", "status"); code != exitDone {
+		t.Errorf("it is not installed any more: code %d, %q", code, out)
+	}
+	if err := guard.Remove(t.Context(), r.Ref); err != nil {
+		t.Fatal(err)
+	}
+	if code, out, problems := serviceCLI(t, "service", "uninstall"); code != exitDone || !strings.Contains(out, serviceAbsent) {
+		t.Errorf("when nothing stands: code %d, %q, %q", code, out, problems)
+	}
+}
+
+// nobody protects no program.
+type nobody struct{}
+
+func (nobody) ByID(files.ID) (bridge.Reason, string) { return bridge.ReasonNone, "" }
+
+func (nobody) ByDigest(string) (bridge.Reason, string) { return bridge.ReasonNone, "" }
+
+func (nobody) ByPath(string) (bridge.Reason, string) { return bridge.ReasonNone, "" }
+
+func TestServiceRefusesAStateOthersHavePutSomethingInto(t *testing.T) {
+	needWine(t)
+	dir := t.TempDir()
+	settings, key := filepath.Join(dir, "s.yaml"), filepath.Join(dir, "state", "quarantine.key")
+	text := "version: 1\nsources:\n  bus: {type: redis-stream, address: '127.0.0.1:1', stream: a, preset: python-edr}\n" +
+		"local: {enabled: true, dry_run: true, state: '" + filepath.Dir(key) + "'}\n"
+	if err := errors.Join(os.WriteFile(settings, []byte(text), 0o600), os.Mkdir(filepath.Dir(key), 0o700), os.WriteFile(key, []byte("x"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	sd, err := windows.SecurityDescriptorFromString("D:P(A;;FA;;;WD)")
+	if err != nil {
+		t.Fatal(err)
+	}
+	list, _, err := sd.DACL()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := windows.SetNamedSecurityInfo(key, windows.SE_FILE_OBJECT, windows.DACL_SECURITY_INFORMATION, nil, nil, list, nil); err != nil {
+		t.Fatal(err)
+	}
+	if code, _, problems := serviceCLI(t, "run", "-c", settings); code != exitConfig || !strings.Contains(problems, "quarantine.key") {
+		t.Errorf("code %d, %q", code, problems)
 	}
 }

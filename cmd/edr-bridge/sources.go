@@ -50,7 +50,7 @@ func (w *wiring) openSource(ctx context.Context, name string, s *configs.Source)
 	case configs.KUMAScript:
 		return w.openScript(ctx, name, s)
 	case configs.OwnSensor:
-		return w.openSensor(name, s)
+		return w.openSensor(ctx, name, s)
 	default:
 		return nil, fmt.Errorf("unknown type %q", s.Type)
 	}

@@ -1,6 +1,11 @@
-//go:build !linux
+//go:build !linux && !windows
 
 package main
 
-// checkTrusted has nothing to say here: who may change files is a matter of access lists, which the installer sets.
+import "github.com/edr-bridge/edr-bridge/configs"
+
+// checkTrusted has nothing to say here.
 func (a *app) checkTrusted(...string) error { return nil }
+
+// closeState has nothing to close here.
+func (a *app) closeState(*configs.Settings) error { return nil }

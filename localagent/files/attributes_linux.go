@@ -72,13 +72,17 @@ func xattrValue(fd int, name string) ([]byte, error) {
 	return append([]byte(nil), buf[:n]...), nil
 }
 
-// Apply gives the open file the attributes, but for the inode flags immutable and append-only: a file that has them cannot be
-// given its name (SetFlags afterwards). Owner, mode and times that cannot be set are an error; missing are other attributes the
-// filesystem did not take, in words. The order matters: chown(2) clears set-user-ID and capabilities.
+// Apply gives the open file the attributes, and takes away what it has from its folder (default ACL, inode flags), but for the inode
+// flags immutable and append-only: a file that has them cannot be given its name (SetFlags afterwards). Owner, mode and times that
+// cannot be set are an error, and so is an ACL that stays: it would let others in. missing are other attributes the filesystem did not
+// take, in words. The order matters: chown(2) clears set-user-ID and capabilities.
 func Apply(f *os.File, a *Attributes) (missing []string, err error) {
 	fd := int(f.Fd())
 	if err := unix.Fchown(fd, int(a.UID), int(a.GID)); err != nil {
 		return nil, fmt.Errorf("give back the owner %d:%d: %w", a.UID, a.GID, err)
+	}
+	if err := dropACL(fd); err != nil {
+		return nil, fmt.Errorf("take away the access list of the folder: %w", err)
 	}
 	for _, x := range a.Xattrs {
 		if err := unix.Fsetxattr(fd, x.name(), x.Value, 0); err != nil {
@@ -88,7 +92,7 @@ func Apply(f *os.File, a *Attributes) (missing []string, err error) {
 	if err := unix.Fchmod(fd, a.Mode&0o7777); err != nil {
 		return missing, fmt.Errorf("give back the mode %04o: %w", a.Mode, err)
 	}
-	if err := setFlags(fd, a.Flags&plainFlags); err != nil {
+	if err := replaceFlags(fd, plainFlags, a.Flags&plainFlags); err != nil {
 		missing = append(missing, fmt.Sprintf("inode flags: %v", err))
 	}
 	times := []unix.Timespec{{Sec: a.Accessed.Sec, Nsec: a.Accessed.Nsec}, {Sec: a.Modified.Sec, Nsec: a.Modified.Nsec}}
@@ -96,4 +100,13 @@ func Apply(f *os.File, a *Attributes) (missing []string, err error) {
 		return missing, fmt.Errorf("give back the times: %w", err)
 	}
 	return missing, nil
+}
+
+// dropACL takes away the access list a file has from the default one of its folder (acl(5)).
+func dropACL(fd int) error {
+	err := unix.Fremovexattr(fd, "system.posix_acl_access")
+	if errors.Is(err, unix.ENODATA) || errors.Is(err, unix.EOPNOTSUPP) {
+		return nil
+	}
+	return err
 }

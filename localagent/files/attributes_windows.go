@@ -2,6 +2,7 @@ package files
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"unsafe"
@@ -45,9 +46,7 @@ func AttributesOf(f *os.File) (a Attributes, lost []string, err error) {
 func Apply(f *os.File, a *Attributes) (missing []string, err error) {
 	h := windows.Handle(f.Fd())
 	if a.SDDL != "" {
-		if err := setSecurity(h, a.SDDL); err != nil {
-			missing = append(missing, fmt.Sprintf("owner and access list: %v", err))
-		}
+		missing = setSecurity(h, a.SDDL)
 	}
 	b := basicInfo{created: ticks(a.Created), accessed: ticks(a.Accessed), written: ticks(a.Modified), bits: a.Bits & keptBits}
 	if b.bits == 0 {
@@ -60,24 +59,38 @@ func Apply(f *os.File, a *Attributes) (missing []string, err error) {
 	return missing, nil
 }
 
-func setSecurity(h windows.Handle, sddl string) error {
+// setSecurity gives the open file owner, group and access list, and returns what the system did not take. To give a file to somebody else
+// takes the privilege SeRestorePrivilege, the list does not.
+func setSecurity(h windows.Handle, sddl string) (missing []string) {
 	sd, err := windows.SecurityDescriptorFromString(sddl)
 	if err != nil {
-		return err
+		return []string{fmt.Sprintf("owner and access list: %v", err)}
 	}
-	owner, _, err := sd.Owner()
-	if err != nil {
-		return err
+	owner, _, oerr := sd.Owner()
+	group, _, gerr := sd.Group()
+	if err = errors.Join(oerr, gerr); err == nil {
+		err = windows.SetSecurityInfo(h, windows.SE_FILE_OBJECT, windows.OWNER_SECURITY_INFORMATION|windows.GROUP_SECURITY_INFORMATION, owner, group, nil, nil)
 	}
-	group, _, err := sd.Group()
 	if err != nil {
-		return err
+		missing = append(missing, fmt.Sprintf("owner: %v", err))
 	}
 	dacl, _, err := sd.DACL()
-	if err != nil {
-		return err
+	what := listInformation(sd)
+	if err == nil {
+		err = windows.SetSecurityInfo(h, windows.SE_FILE_OBJECT, what, nil, nil, dacl, nil)
 	}
-	return windows.SetSecurityInfo(h, windows.SE_FILE_OBJECT, ownership, owner, group, dacl, nil)
+	if err != nil {
+		missing = append(missing, fmt.Sprintf("access list: %v", err))
+	}
+	return missing
+}
+
+// listInformation says how the access list is to be set: one that inherits nothing goes on inheriting nothing.
+func listInformation(sd *windows.SECURITY_DESCRIPTOR) windows.SECURITY_INFORMATION {
+	if control, _, err := sd.Control(); err == nil && control&windows.SE_DACL_PROTECTED != 0 {
+		return windows.DACL_SECURITY_INFORMATION | windows.PROTECTED_DACL_SECURITY_INFORMATION
+	}
+	return windows.DACL_SECURITY_INFORMATION
 }
 
 // Times of Windows count 100 ns since 1601 (FILETIME).
@@ -97,6 +110,12 @@ func Flags(*os.File) (uint32, error) { return 0, nil }
 
 // SetFlags does nothing.
 func SetFlags(*os.File, uint32) error { return nil }
+
+// FolderFlags answers 0.
+func (*Pinned) FolderFlags() (ino uint64, flags uint32, err error) { return 0, 0, nil }
+
+// SetFolderFlags does nothing.
+func SetFolderFlags(string, uint64, uint32) error { return nil }
 
 // Frozen keeps nobody off on Windows.
 type Frozen struct{}

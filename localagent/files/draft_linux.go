@@ -59,7 +59,7 @@ func newNamedDraft(folder string, dir int) (*Draft, error) {
 }
 
 // Commit makes the content durable, gives the file its name, and makes that durable, too. It answers ErrExists when
-// the name is taken: nothing is overwritten (linkat(2)).
+// the name is taken: nothing is overwritten (linkat(2)), and ErrSwapped when another file has the name then.
 func (d *Draft) Commit(name string) error {
 	if name == "" || name == "." || name == ".." || strings.ContainsRune(name, '/') {
 		return &fs.PathError{Op: "name", Path: name, Err: fs.ErrInvalid}
@@ -79,8 +79,28 @@ func (d *Draft) Commit(name string) error {
 	if err != nil {
 		return &fs.PathError{Op: "name", Path: path.Join(d.folder, name), Err: err}
 	}
+	named := d.temp != ""
 	d.temp = ""
+	if named {
+		// A name can be swapped before it is renamed; a link of the open file cannot lead elsewhere.
+		if err := d.is(name); err != nil {
+			return &fs.PathError{Op: "name", Path: path.Join(d.folder, name), Err: err}
+		}
+	}
 	return syncFD(d.dir)
+}
+
+// is answers ErrSwapped unless the name leads to the draft.
+func (d *Draft) is(name string) error {
+	at, _, err := statAt(d.dir, name)
+	if err != nil {
+		return err
+	}
+	own, _, err := statAt(int(d.File.Fd()), "")
+	if err == nil && at.ID != own.ID {
+		err = ErrSwapped
+	}
+	return err
 }
 
 // Close lets the draft go; one without a name is gone then.

@@ -76,7 +76,7 @@ func (d *Draft) Commit(name string) error {
 func (d *Draft) Close() error {
 	var err error
 	if !d.done {
-		err = deleteHandle(windows.Handle(d.File.Fd()))
+		_, err = deleteHandle(windows.Handle(d.File.Fd()))
 	}
 	return errors.Join(err, d.File.Close())
 }

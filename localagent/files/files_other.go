@@ -37,6 +37,9 @@ func Walk(context.Context, string, WalkConfig, func(Entry) error) (WalkStats, er
 // CheckPath answers an error that wraps errors.ErrUnsupported.
 func CheckPath(string) error { return errSystem() }
 
+// CheckFound answers an error that wraps errors.ErrUnsupported.
+func CheckFound(string) error { return errSystem() }
+
 // SameName reports whether two names are equal.
 func SameName(a, b string) bool { return a == b }
 
@@ -73,6 +76,15 @@ func (*Pinned) Remove() error { return errSystem() }
 
 // MoveTo answers an error that wraps errors.ErrUnsupported.
 func (*Pinned) MoveTo(string, uint32) error { return errSystem() }
+
+// MoveOut answers an error that wraps errors.ErrUnsupported.
+func MoveOut(string, string) error { return errSystem() }
+
+// FolderFlags answers an error that wraps errors.ErrUnsupported.
+func (*Pinned) FolderFlags() (ino uint64, flags uint32, err error) { return 0, 0, errSystem() }
+
+// SetFolderFlags answers an error that wraps errors.ErrUnsupported.
+func SetFolderFlags(string, uint64, uint32) error { return errSystem() }
 
 // Stage exists on Linux only.
 type Stage struct{}

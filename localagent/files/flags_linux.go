@@ -20,6 +20,40 @@ func Flags(f *os.File) (uint32, error) { return flagsOf(int(f.Fd())) }
 // SetFlags adds the inode flags immutable and append-only when they are among flags.
 func SetFlags(f *os.File, flags uint32) error { return setFlags(int(f.Fd()), flags&holdingFlags) }
 
+// FolderFlags returns the inode number of the folder the file was found in, and which of immutable and append-only it has.
+func (p *Pinned) FolderFlags() (ino uint64, flags uint32, err error) {
+	fd, err := unix.Openat(p.dir, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return 0, 0, err
+	}
+	defer func() { _ = unix.Close(fd) }()
+	st, _, err := statAt(fd, "")
+	if err != nil {
+		return 0, 0, err
+	}
+	flags, err = flagsOf(fd)
+	return st.Ino, flags & holdingFlags, err
+}
+
+// SetFolderFlags adds immutable and append-only to the folder at the path, if it is the one with the inode number.
+func SetFolderFlags(name string, ino uint64, flags uint32) error {
+	dir, err := openPath(name)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = unix.Close(dir) }()
+	fd, err := unix.Openat(dir, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = unix.Close(fd) }()
+	st, _, err := statAt(fd, "")
+	if err != nil || st.Ino != ino {
+		return err
+	}
+	return setFlags(fd, flags&holdingFlags)
+}
+
 func flagsOf(fd int) (uint32, error) {
 	flags, err := unix.IoctlGetUint32(fd, unix.FS_IOC_GETFLAGS)
 	if errors.Is(err, unix.ENOTTY) || errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOSYS) {
@@ -38,13 +72,17 @@ func clearFlags(fd int) (uint32, error) {
 }
 
 // setFlags adds flags to what is set.
-func setFlags(fd int, flags uint32) error {
-	if flags == 0 {
-		return nil
-	}
+func setFlags(fd int, flags uint32) error { return replaceFlags(fd, flags, flags) }
+
+// replaceFlags sets those of the flags in mask that are in flags, and clears the others.
+func replaceFlags(fd int, mask, flags uint32) error {
 	has, err := flagsOf(fd)
 	if err != nil {
 		return err
 	}
-	return unix.IoctlSetPointerInt(fd, unix.FS_IOC_SETFLAGS, int(has|flags))
+	want := has&^mask | flags
+	if want == has {
+		return nil
+	}
+	return unix.IoctlSetPointerInt(fd, unix.FS_IOC_SETFLAGS, int(want))
 }

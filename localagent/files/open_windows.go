@@ -18,8 +18,14 @@ const shareAll = windows.FILE_SHARE_READ | windows.FILE_SHARE_WRITE | windows.FI
 // Open opens the regular file at the absolute path for reading. Reparse points (links, junctions, cloud placeholders) are not
 // followed: the name the system gives the open handle must be the path, in any case of letters and with short names
 // written out, else the error wraps ErrLink. Other errors wrap ErrNotRegular, fs.ErrNotExist or fs.ErrPermission.
-func Open(path string) (*os.File, error) {
-	f, st, err := openHandle(path, windows.GENERIC_READ)
+func Open(path string) (*os.File, error) { return openRegular(path, shareAll) }
+
+// OpenHeld is Open, and as long as the file is open nobody can write to it, rename or delete it. The error wraps ErrBusy when somebody has it
+// open for that already.
+func OpenHeld(path string) (*os.File, error) { return openRegular(path, windows.FILE_SHARE_READ) }
+
+func openRegular(path string, share uint32) (*os.File, error) {
+	f, st, err := openShared(path, windows.GENERIC_READ, share)
 	if err != nil {
 		return nil, err
 	}
@@ -30,9 +36,14 @@ func Open(path string) (*os.File, error) {
 	return f, nil
 }
 
-// openHandle opens a file or folder without following anything.
-// learn.microsoft.com/windows/win32/api/fileapi/nf-fileapi-createfilew
+// openHandle opens a file or folder without following anything and lets others go on with it.
 func openHandle(path string, access uint32) (*os.File, Stat, error) {
+	return openShared(path, access, shareAll)
+}
+
+// openShared is openHandle with what others may do meanwhile.
+// learn.microsoft.com/windows/win32/api/fileapi/nf-fileapi-createfilew
+func openShared(path string, access, share uint32) (*os.File, Stat, error) {
 	failed := func(err error) (*os.File, Stat, error) {
 		return nil, Stat{}, &fs.PathError{Op: "open", Path: path, Err: err}
 	}
@@ -44,7 +55,7 @@ func openHandle(path string, access uint32) (*os.File, Stat, error) {
 		return failed(fs.ErrInvalid)
 	}
 	const flags = windows.FILE_FLAG_OPEN_REPARSE_POINT | windows.FILE_FLAG_BACKUP_SEMANTICS
-	h, err := windows.CreateFile(name, access, shareAll, nil, windows.OPEN_EXISTING, flags, 0)
+	h, err := windows.CreateFile(name, access, share, nil, windows.OPEN_EXISTING, flags, 0)
 	if errors.Is(err, windows.ERROR_SHARING_VIOLATION) {
 		err = fmt.Errorf("%w: %w", ErrBusy, err)
 	}

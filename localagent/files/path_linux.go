@@ -3,6 +3,7 @@ package files
 import (
 	"errors"
 	"fmt"
+	"path"
 	"strings"
 
 	"github.com/edr-bridge/edr-bridge/bridge"
@@ -16,6 +17,15 @@ func CheckPath(name string) error {
 	}
 	if !strings.HasPrefix(name, "/") {
 		return errors.New("the path is one of Windows: this machine runs Linux")
+	}
+	return nil
+}
+
+// CheckFound reports why path is none that a walk of this machine can have found: it must be absolute, clean, and may hold any
+// character a name can have.
+func CheckFound(name string) error {
+	if !strings.HasPrefix(name, "/") || path.Clean(name) != name || strings.ContainsRune(name, 0) {
+		return errors.New("the path is not absolute and clean")
 	}
 	return nil
 }

@@ -20,6 +20,9 @@ func CheckPath(name string) error {
 	return nil
 }
 
+// CheckFound is CheckPath: names it does not take cannot be opened safely on Windows.
+func CheckFound(name string) error { return CheckPath(name) }
+
 // SameName reports whether two names of one folder are the same name to the system.
 func SameName(a, b string) bool { return bridge.NormalPath(`c:\`+a) == bridge.NormalPath(`c:\`+b) }
 

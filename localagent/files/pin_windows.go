@@ -78,5 +78,10 @@ func (p *Pinned) Still() error {
 // Look returns what the system says about the file at this moment.
 func (p *Pinned) Look() (Stat, error) { return StatOf(p.File) }
 
-// Close lets the file go.
-func (p *Pinned) Close() error { return p.File.Close() }
+// Close lets the file go; Unlink may have done that.
+func (p *Pinned) Close() error {
+	if err := p.File.Close(); err != nil && !errors.Is(err, os.ErrClosed) {
+		return err
+	}
+	return nil
+}

@@ -22,7 +22,21 @@ var (
 	ErrAtRestart = errors.New("the file is in use: it goes when the machine starts again")
 )
 
-// StrayError says that Take got hold of another file, which somebody had put at the name in that moment, and where that file is.
+// RestartError says where a file is until the machine starts again, when the system removes it.
+type RestartError struct {
+	At string
+}
+
+// Error says what will happen, and where the file is until then.
+func (e *RestartError) Error() string {
+	return fmt.Sprintf("%v, until then it is %q", ErrAtRestart, e.At)
+}
+
+// Is reports that the error is an ErrAtRestart.
+func (e *RestartError) Is(target error) bool { return target == ErrAtRestart }
+
+// StrayError says that Take got hold of another file, which somebody had put at the name in that moment, or of one it could not look
+// at, and where that file is.
 type StrayError struct {
 	// At is where the other file is: its old path when it could be put back.
 	At string
@@ -37,7 +51,7 @@ func (e *StrayError) Error() string {
 	if e.Back {
 		return "another file stood at the name and was put back"
 	}
-	return fmt.Sprintf("another file stood at the name; it could not be put back (%v) and is kept as %s", e.Err, e.At)
+	return fmt.Sprintf("a file that was not the one that was meant could not be put back (%v) and is kept as %s", e.Err, e.At)
 }
 
 // Is reports that the error is an ErrSwapped.

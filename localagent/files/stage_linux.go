@@ -15,6 +15,9 @@ import (
 // stageTries is how many names a stage may have: somebody may have made a folder of the first name.
 const stageTries = 3
 
+// enterTries is how often a stage is made that others remove.
+const enterTries = 100
+
 // errOccupied says that something else has the name of the stage.
 var errOccupied = errors.New("the name of the stage is taken")
 
@@ -138,8 +141,8 @@ func (p *Pinned) makeStage(parent int, dir string) (*Stage, error) {
 			return &Stage{fd: fd, path: path.Join(dir, name), parent: parent, foreign: true}, nil
 		}
 		errs = append(errs, err)
-		if !errors.Is(err, errOccupied) {
-			break
+		if !errors.Is(err, errOccupied) || errors.Is(err, unix.EXDEV) {
+			break // another name leads to no other mount
 		}
 		name = stageName + "-" + strings.ToLower(rand.Text()[:8])
 	}
@@ -147,10 +150,14 @@ func (p *Pinned) makeStage(parent int, dir string) (*Stage, error) {
 	return nil, fmt.Errorf("stage in %q: %w", dir, errors.Join(errs...))
 }
 
-// enterStage makes the folder and takes its lock. Whoever used it before may remove it in between: then it is made again.
+// enterStage makes the folder and takes its lock. Whoever used it before may remove it in between: then it is made again, but not for
+// ever, because the owner of the folder around it may do that as well. What does not fit is removed when it was made here.
 func (p *Pinned) enterStage(parent int, name, dir string) (int, error) {
-	for {
-		if err := unix.Mkdirat(parent, name, 0o700); err != nil && !errors.Is(err, unix.EEXIST) {
+	for range enterTries {
+		made := true
+		if err := unix.Mkdirat(parent, name, 0o700); errors.Is(err, unix.EEXIST) {
+			made = false
+		} else if err != nil {
 			return -1, fmt.Errorf("mkdir: %w", err)
 		}
 		fd, err := unix.Openat(parent, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
@@ -161,6 +168,9 @@ func (p *Pinned) enterStage(parent int, name, dir string) (int, error) {
 			return -1, fmt.Errorf("%w: %w", errOccupied, &fs.PathError{Op: "open", Path: path.Join(dir, name), Err: err})
 		}
 		if err := p.fits(fd); err != nil {
+			if made {
+				dropStage(parent, name, fd)
+			}
 			_ = unix.Close(fd)
 			return -1, fmt.Errorf("%w: %w", errOccupied, err)
 		}
@@ -173,6 +183,7 @@ func (p *Pinned) enterStage(parent int, name, dir string) (int, error) {
 		}
 		_ = unix.Close(fd)
 	}
+	return -1, errors.New("somebody takes it away again and again")
 }
 
 func flockShared(fd int) error {

@@ -67,16 +67,15 @@ func (p *Pinned) take(stage *Stage, name string) (*Taken, error) {
 
 // rename moves whatever has the name into the stage, with the flags of the folder out of the way.
 func (p *Pinned) rename(s *Stage, name string) error {
-	err := renameNoReplace(p.dir, p.Name, s.fd, name)
-	if !errors.Is(err, unix.EPERM) {
-		return err
-	}
-	return p.unflagged(func() error { return renameNoReplace(p.dir, p.Name, s.fd, name) })
+	return unflagged(p.dir, func() error { return renameIntoStage(p.dir, p.Name, s.fd, name) })
 }
 
-// unflagged runs act while the folder of the file is neither immutable nor append-only.
-func (p *Pinned) unflagged(act func() error) error {
-	fd, err := unix.Openat(p.dir, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+// unflagged runs act, and runs it again while the folder is neither immutable nor append-only when that forbade it.
+func unflagged(dir int, act func() error) error {
+	if err := act(); !errors.Is(err, unix.EPERM) {
+		return err
+	}
+	fd, err := unix.Openat(dir, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return err
 	}
@@ -95,7 +94,8 @@ func (p *Pinned) check(t *Taken) (*Taken, error) {
 		return t, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("look at %q: %w", t.At(), err)
+		// Which file it is cannot be told: it stays where nobody else can reach it.
+		return nil, &StrayError{At: t.At(), Err: fmt.Errorf("look at it: %w", err)}
 	}
 	return nil, t.putStrayBack()
 }
@@ -119,11 +119,7 @@ func (t *Taken) putStrayBack() error {
 
 // back moves the staged file into the folder it comes from.
 func (t *Taken) back(name string) error {
-	err := renameNoReplace(t.stage.fd, t.name, t.p.dir, name)
-	if errors.Is(err, unix.EPERM) {
-		err = t.p.unflagged(func() error { return renameNoReplace(t.stage.fd, t.name, t.p.dir, name) })
-	}
-	return err
+	return unflagged(t.p.dir, func() error { return renameNoReplace(t.stage.fd, t.name, t.p.dir, name) })
 }
 
 // PutBack gives the file its old name and its flags again. It answers ErrExists when the name is taken: then the file stays in
@@ -165,35 +161,72 @@ func (p *Pinned) MoveTo(to string, flags uint32) error {
 	if err := p.Still(); err != nil {
 		return err
 	}
+	if err := moveTo(p.dir, p.Name, to); err != nil {
+		return err
+	}
+	return setFlags(int(p.File.Fd()), flags&holdingFlags)
+}
+
+// MoveOut gives whatever is at the path from, in a folder nobody else can write into, the path to on the same mount: a folder, a FIFO
+// or a link as well. It answers ErrExists when the name is taken.
+func MoveOut(from, to string) error {
+	dir, base := split(from)
+	fd, err := openPath(dir)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = unix.Close(fd) }()
+	return moveTo(fd, base, to)
+}
+
+// moveTo moves name from the folder from to the path to.
+func moveTo(from int, name, to string) error {
 	dir, base := split(to)
 	fd, err := openPath(dir)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = unix.Close(fd) }()
-	err = renameNoReplace(p.dir, p.Name, fd, base)
+	err = unflagged(fd, func() error { return renameNoReplace(from, name, fd, base) })
 	if errors.Is(err, unix.EEXIST) {
 		err = ErrExists
 	}
 	if err != nil {
-		return fmt.Errorf("move %q to %q: %w", p.Path, to, err)
+		return fmt.Errorf("move %q to %q: %w", name, to, err)
 	}
-	return errors.Join(setFlags(int(p.File.Fd()), flags&holdingFlags), syncFD(fd), syncFD(p.dir))
+	return errors.Join(syncFD(fd), syncFD(from))
 }
 
-// renameNoReplace is renameat2(2) with RENAME_NOREPLACE; filesystems without it link and unlink.
+// renameIntoStage moves whatever has the name into a folder nobody else can write into. Filesystems without RENAME_NOREPLACE (NFS, 9p,
+// some of FUSE) rename plainly: to link and unlink there would unlink what has the name by then, which nobody has looked at.
+func renameIntoStage(fromDir int, from string, stage int, to string) error {
+	err := noReplace(fromDir, from, stage, to)
+	if !errors.Is(err, unix.EINVAL) {
+		return err
+	}
+	if _, _, err := statAt(stage, to); !errors.Is(err, unix.ENOENT) {
+		return errors.Join(unix.EEXIST, err)
+	}
+	return unix.Renameat(fromDir, from, stage, to)
+}
+
+// renameNoReplace moves a name out of a folder nobody else can write into, and replaces nothing. Filesystems without RENAME_NOREPLACE
+// link and unlink.
 func renameNoReplace(fromDir int, from string, toDir int, to string) error {
+	err := noReplace(fromDir, from, toDir, to)
+	if !errors.Is(err, unix.EINVAL) {
+		return err
+	}
+	if err := unix.Linkat(fromDir, from, toDir, to, 0); err != nil {
+		return err
+	}
+	return unix.Unlinkat(fromDir, from, 0)
+}
+
+// noReplace is renameat2(2) with RENAME_NOREPLACE.
+func noReplace(fromDir int, from string, toDir int, to string) error {
 	for {
-		err := unix.Renameat2(fromDir, from, toDir, to, unix.RENAME_NOREPLACE)
-		switch {
-		case errors.Is(err, unix.EINTR):
-			continue
-		case errors.Is(err, unix.EINVAL):
-			if err := unix.Linkat(fromDir, from, toDir, to, 0); err != nil {
-				return err
-			}
-			return unix.Unlinkat(fromDir, from, 0)
-		default:
+		if err := unix.Renameat2(fromDir, from, toDir, to, unix.RENAME_NOREPLACE); !errors.Is(err, unix.EINTR) {
 			return err
 		}
 	}

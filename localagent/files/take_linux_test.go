@@ -7,9 +7,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -70,13 +72,89 @@ func TestTakenFileIsOutOfReachAndComesBackOrGoes(t *testing.T) {
 	if err := taken.Unlink(); err != nil || holdsText(t, taken.At(), "text") || !holdsText(t, path, "another") {
 		t.Errorf("unlink: %v", err)
 	}
-	if taken, err := p.Take(s, "again"); !errors.Is(err, ErrSwapped) {
-		t.Errorf("take of a name that leads to another file: %v, %v", taken, err)
+	var stray *StrayError
+	if taken, err := p.Take(s, "again"); !errors.Is(err, ErrSwapped) || errors.As(err, &stray) {
+		t.Errorf("take of a name that leads to another file, which is not to be moved at all: %v, %v", taken, err)
+	}
+}
+
+// withoutNoReplace makes renameat2(2) with flags answer EINVAL for the thread of the caller, as filesystems without RENAME_NOREPLACE
+// do (seccomp(2)). The thread ends with the caller's goroutine.
+func withoutNoReplace(t *testing.T) {
+	t.Helper()
+	runtime.LockOSThread()
+	const (
+		load   = unix.BPF_LD | unix.BPF_W | unix.BPF_ABS
+		equal  = unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K
+		answer = unix.BPF_RET | unix.BPF_K
+		number = 0        // seccomp_data.nr
+		fifth  = 16 + 4*8 // seccomp_data.args[4], its lower half
+		allow  = 0x7fff0000
+		deny   = 0x00050000 | uint32(unix.EINVAL)
+	)
+	filter := []unix.SockFilter{
+		{Code: load, K: number},
+		{Code: equal, K: unix.SYS_RENAMEAT2, Jt: 0, Jf: 2},
+		{Code: load, K: fifth},
+		{Code: equal, K: unix.RENAME_NOREPLACE, Jt: 1, Jf: 0},
+		{Code: answer, K: allow},
+		{Code: answer, K: deny},
+	}
+	prog := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
+	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+		t.Skipf("no seccomp here: %v", err)
+	}
+	if err := unix.Prctl(unix.PR_SET_SECCOMP, unix.SECCOMP_MODE_FILTER, uintptr(unsafe.Pointer(&prog)), 0, 0); err != nil {
+		t.Skipf("no seccomp here: %v", err)
+	}
+	if err := unix.Renameat2(unix.AT_FDCWD, "/none", unix.AT_FDCWD, "/none2", unix.RENAME_NOREPLACE); !errors.Is(err, unix.EINVAL) {
+		t.Fatalf("the filter lets it through: %v", err)
+	}
+}
+
+func TestFlagsComeBackWithTheFile(t *testing.T) {
+	t.Parallel()
+	agenttest.NeedRoot(t)
+	own := t.TempDir()
+	_ = os.Chmod(own, 0o700)
+	path := fill(t, filepath.Join(t.TempDir(), "f"), "text")
+	p := pinned(t, path)
+	if err := SetFlags(p.File, flagImmutable); err != nil {
+		t.Skipf("no inode flags here: %v", err)
+	}
+	t.Cleanup(func() { _, _ = clearFlags(int(p.File.Fd())) })
+	s := staged(t, p, own)
+	defer s.Close()
+	has := func() bool {
+		flags, err := Flags(p.File)
+		return err == nil && flags&holdingFlags == flagImmutable
+	}
+	taken, err := p.Take(s, "name")
+	if err != nil || has() {
+		t.Fatalf("taken with its flag: %v, %v", has(), err)
+	}
+	if err := taken.PutBack(); err != nil || !has() {
+		t.Errorf("put back with its flag: %v, %v", has(), err)
+	}
+	if taken, err = p.Take(s, "name"); err != nil {
+		t.Fatal(err)
+	}
+	again := pinned(t, taken.At())
+	if err := again.MoveTo(path, flagImmutable); err != nil || !has() {
+		t.Errorf("moved with its flag: %v, %v", has(), err)
 	}
 }
 
 func TestA8TakeNeverKeepsAnotherFile(t *testing.T) {
 	t.Parallel()
+	t.Run("", takeSwapped)
+	t.Run("filesystem without RENAME_NOREPLACE", func(t *testing.T) {
+		withoutNoReplace(t)
+		takeSwapped(t)
+	})
+}
+
+func takeSwapped(t *testing.T) {
 	root := memory(t)
 	own := filepath.Join(root, "stage")
 	if err := os.Mkdir(own, 0o700); err != nil {
@@ -171,6 +249,44 @@ func TestStrayFileWhoseNameIsTakenIsKeptBesideIt(t *testing.T) {
 	}
 }
 
+func TestTakenFileThatCannotBeLookedAtIsNotCalledUntouched(t *testing.T) {
+	t.Parallel()
+	own := t.TempDir()
+	_ = os.Chmod(own, 0o700)
+	p := pinned(t, fill(t, filepath.Join(t.TempDir(), "f"), "text"))
+	s := staged(t, p, own)
+	defer s.Close()
+	_, err := p.check(&Taken{p: p, stage: s, name: "none"})
+	var stray *StrayError
+	if !errors.As(err, &stray) || stray.Back || stray.At != filepath.Join(own, "none") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestStageIsNeverOverwritten(t *testing.T) {
+	t.Parallel()
+	take := func(t *testing.T) {
+		own := t.TempDir()
+		_ = os.Chmod(own, 0o700)
+		path := fill(t, filepath.Join(t.TempDir(), "f"), "text")
+		held := fill(t, filepath.Join(own, "name"), "held")
+		p := pinned(t, path)
+		s := staged(t, p, own)
+		defer s.Close()
+		if taken, err := p.Take(s, "name"); err == nil {
+			t.Errorf("got %v", taken)
+		}
+		if !holdsText(t, held, "held") || !holdsText(t, path, "text") {
+			t.Error("a file is gone")
+		}
+	}
+	t.Run("", take)
+	t.Run("filesystem without RENAME_NOREPLACE", func(t *testing.T) {
+		withoutNoReplace(t)
+		take(t)
+	})
+}
+
 func TestStageOnAnotherFilesystemGoesWhenNobodyUsesIt(t *testing.T) {
 	t.Parallel()
 	dir := memory(t)
@@ -260,6 +376,51 @@ func TestDraftOfAFilesystemThatNeedsNamesOverwritesNothing(t *testing.T) {
 	}
 	if entries, _ := os.ReadDir(dir); len(entries) != 1 {
 		t.Errorf("the folder holds %v", entries)
+	}
+}
+
+func TestDraftWhoseNameWasSwappedIsNotCalledNamed(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	fd, err := openPath(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := newNamedDraft(dir, fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	if err := os.Rename(fill(t, filepath.Join(dir, "mine"), "mine"), filepath.Join(dir, d.temp)); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Commit("f"); !errors.Is(err, ErrSwapped) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestFileMountedFromElsewhereLeavesNoStageBehind(t *testing.T) {
+	if !agenttest.Inside(t, unix.CLONE_NEWNS) {
+		return
+	}
+	own, there, below := t.TempDir(), t.TempDir(), t.TempDir()
+	for _, dir := range []string{there, below} {
+		if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=1m"); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = unix.Unmount(dir, unix.MNT_DETACH) })
+	}
+	at := fill(t, filepath.Join(there, "f"), "x")
+	if err := unix.Mount(fill(t, filepath.Join(below, "f"), "text"), at, "", unix.MS_BIND, ""); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = unix.Unmount(at, unix.MNT_DETACH) })
+	p := pinned(t, at)
+	if s, err := p.Stage(own); !errors.Is(err, ErrNoStage) {
+		t.Errorf("got %+v, %v", s, err)
+	}
+	if entries, _ := os.ReadDir(there); len(entries) != 1 {
+		t.Errorf("left are %v", entries)
 	}
 }
 

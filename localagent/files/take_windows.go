@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"strings"
 	"unsafe"
 
@@ -48,11 +49,14 @@ func (p *Pinned) Take(*Stage, string) (*Taken, error) {
 // PutBack does nothing: the file was not moved.
 func (*Taken) PutBack() error { return nil }
 
-// Unlink removes the file for good. A file in use is renamed and goes when the machine starts again: ErrAtRestart.
-// It has no undo.
+// Unlink removes the file for good. A file in use is renamed and goes when the machine starts again: a *RestartError. One that
+// its holder does not let be renamed is ErrBusy and stays as it is. It has no undo.
 func (t *Taken) Unlink() error {
 	h := windows.Handle(t.p.File.Fd())
-	err := deleteHandle(h)
+	plain, err := deleteHandle(h)
+	if err == nil && plain {
+		return t.p.gone()
+	}
 	if err == nil {
 		return nil
 	}
@@ -60,19 +64,36 @@ func (t *Taken) Unlink() error {
 		!errors.Is(err, windows.ERROR_USER_MAPPED_FILE) {
 		return &fs.PathError{Op: "delete", Path: t.p.Path, Err: err}
 	}
-	// The name changes first, so that nothing starts the file by its name until then.
-	at := t.p.Path + ".edr-bridge-" + strings.ToLower(rand.Text()[:8])
+	// The name changes first, so that nothing starts the file by its name until then. Without a name nobody could foresee nothing is
+	// left to the restart: whoever owns the folder could lead its old name to any file of the system by then.
+	at := t.p.Path + ".edr-bridge-" + strings.ToLower(rand.Text())
 	if renameErr := renameHandle(h, at); renameErr != nil {
-		at = t.p.Path
+		return &fs.PathError{Op: "delete", Path: t.p.Path, Err: fmt.Errorf("%w: %w", ErrBusy, errors.Join(err, renameErr))}
 	}
 	name, nameErr := windows.UTF16PtrFromString(at)
 	if nameErr != nil {
 		return nameErr
 	}
 	if moveErr := windows.MoveFileEx(name, nil, windows.MOVEFILE_DELAY_UNTIL_REBOOT); moveErr != nil {
-		return &fs.PathError{Op: "delete", Path: t.p.Path, Err: errors.Join(err, moveErr)}
+		err = errors.Join(err, moveErr)
+		if back := renameHandle(h, t.p.Path); back != nil {
+			err = fmt.Errorf("it is %q by now: %w", at, errors.Join(err, back))
+		}
+		return &fs.PathError{Op: "delete", Path: t.p.Path, Err: err}
 	}
-	return fmt.Errorf("%w, until then it is %q", ErrAtRestart, at)
+	return &RestartError{at}
+}
+
+// gone closes the file and looks whether its name went with it: where the system cannot delete at once, it deletes when the last handle is
+// closed, and whoever has another one can take that back.
+func (p *Pinned) gone() error {
+	if err := p.Close(); err != nil {
+		return err
+	}
+	if _, err := os.Lstat(p.Path); !errors.Is(err, fs.ErrNotExist) {
+		return &fs.PathError{Op: "delete", Path: p.Path, Err: errors.New("it goes when everybody who has it open closes it, unless they undo that")}
+	}
+	return nil
 }
 
 // Writable answers nil: Unlink finds out.
@@ -93,18 +114,21 @@ func (p *Pinned) MoveTo(to string, _ uint32) error {
 	return nil
 }
 
+// MoveOut answers an error that wraps errors.ErrUnsupported: there is no stage on Windows.
+func MoveOut(string, string) error { return errors.ErrUnsupported }
+
 // deleteHandle marks the open file for deletion; its name goes at once where the system can do that (Windows 10 1607),
-// else with the last handle. learn.microsoft.com/windows-hardware/drivers/ddi/ntddk/ns-ntddk-_file_disposition_information_ex
-func deleteHandle(h windows.Handle) error {
+// else with the last handle, which is plain. learn.microsoft.com/windows-hardware/drivers/ddi/ntddk/ns-ntddk-_file_disposition_information_ex
+func deleteHandle(h windows.Handle) (plain bool, err error) {
 	const deletePOSIXReadOnly = 0x1 | 0x2 | 0x10
 	flags := uint32(deletePOSIXReadOnly)
 	size := uint32(unsafe.Sizeof(flags))
-	err := windows.SetFileInformationByHandle(h, windows.FileDispositionInfoEx, (*byte)(unsafe.Pointer(&flags)), size)
+	err = windows.SetFileInformationByHandle(h, windows.FileDispositionInfoEx, (*byte)(unsafe.Pointer(&flags)), size)
 	if err == nil || errors.Is(err, windows.ERROR_ACCESS_DENIED) || errors.Is(err, windows.ERROR_SHARING_VIOLATION) {
-		return err
+		return false, err
 	}
 	yes := byte(1)
-	return windows.SetFileInformationByHandle(h, windows.FileDispositionInfo, &yes, 1)
+	return true, windows.SetFileInformationByHandle(h, windows.FileDispositionInfo, &yes, 1)
 }
 
 // renameHandle renames the open file without replacing another.

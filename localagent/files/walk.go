@@ -28,7 +28,7 @@ type WalkStats struct {
 	Files, Dirs int
 	// Links were not followed, Others (FIFOs, sockets, devices) not opened, Skipped kept out of by SkipDir.
 	Links, Others, Skipped int
-	// Denied could not be looked at, OtherDevices are folders of another filesystem.
+	// Denied could not be looked at, OtherDevices are folders and files on another filesystem.
 	Denied, OtherDevices int
 	// Truncated says that the walk ended or left folders out because of MaxEntries or because they lie more than 256 levels deep.
 	Truncated bool

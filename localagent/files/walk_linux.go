@@ -84,8 +84,15 @@ type walker struct {
 	cfg   WalkConfig
 	visit func(Entry) error
 	left  int
-	dev   uint64
-	stats WalkStats
+	// dev and mount are those of root.
+	dev, mount uint64
+	stats      WalkStats
+}
+
+// inside reports whether a file is on the filesystem of root: on its device, or seen through its mount. The files of an overlay and the
+// subvolumes of btrfs have devices of their own (stat(2) of overlayfs, https://docs.kernel.org/filesystems/overlayfs.html).
+func (w *walker) inside(st Stat, mount uint64) bool {
+	return st.Dev == w.dev || mount != 0 && mount == w.mount // kernels before 5.8 tell no mount
 }
 
 func (w *walker) root(path string) error {
@@ -94,14 +101,14 @@ func (w *walker) root(path string) error {
 		return err
 	}
 	defer func() { _ = unix.Close(fd) }()
-	st, _, err := statAt(fd, "")
+	st, mount, err := statAt(fd, "")
 	if err != nil {
 		return &fs.PathError{Op: "stat", Path: path, Err: err}
 	}
 	if made, err := pseudo(fd); err != nil || made {
 		return &fs.PathError{Op: "walk", Path: path, Err: errors.Join(err, ErrPseudo)}
 	}
-	w.dev = st.Dev
+	w.dev, w.mount = st.Dev, mount
 	switch {
 	case st.Perm.IsRegular():
 		w.stats.Files++
@@ -120,10 +127,12 @@ func (w *walker) dir(parent int, name, path string, id ID, depth int) error {
 		fd, err = unix.Openat(parent, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	}
 	if err != nil {
-		if depth == 0 {
+		switch {
+		case depth == 0:
 			return &fs.PathError{Op: "walk", Path: path, Err: err}
+		case !errors.Is(err, unix.ENOENT): // a folder that is gone holds nothing
+			w.stats.Denied++
 		}
-		w.stats.Denied++
 		return nil
 	}
 	f := &folder{fd: fd}
@@ -215,14 +224,14 @@ func (w *walker) entry(f *folder, path, name string, kind byte) (*sub, error) {
 		w.stats.Skipped++
 		return nil, nil //nolint:nilnil // no folder to go into
 	}
-	st, _, err := statAt(f.fd, name)
+	st, mount, err := statAt(f.fd, name)
 	switch {
 	case errors.Is(err, unix.ENOENT):
 	case err != nil:
 		w.stats.Denied++
 	case st.Perm&fs.ModeSymlink != 0:
 		w.stats.Links++
-	case st.Perm.IsRegular() && st.Dev != w.dev:
+	case st.Perm.IsRegular() && !w.inside(st, mount):
 		w.stats.OtherDevices++
 	case st.Perm.IsRegular():
 		w.stats.Files++
@@ -230,7 +239,7 @@ func (w *walker) entry(f *folder, path, name string, kind byte) (*sub, error) {
 	case !st.Perm.IsDir():
 		w.stats.Others++
 	case !w.cfg.Recursive:
-	case st.Dev != w.dev:
+	case !w.inside(st, mount):
 		w.stats.OtherDevices++
 	case kind != unix.DT_DIR && w.cfg.SkipDir != nil && w.cfg.SkipDir(path+"/"+name):
 		w.stats.Skipped++

@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/edr-bridge/edr-bridge/localagent/agenttest"
 )
 
 // tree makes a folder with two files, one below, a link to each kind, a FIFO and a socketless device.
@@ -184,5 +186,52 @@ func BenchmarkWalkDirOfUsr(b *testing.B) {
 		}); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+func TestWalkSeesFilesOfAnOverlayOverTwoFilesystemsAndNotWhatIsMountedBelow(t *testing.T) {
+	if !agenttest.Inside(t, unix.CLONE_NEWNS) {
+		return
+	}
+	dir := t.TempDir()
+	for _, name := range []string{"low", "up", "seen"} {
+		if err := os.Mkdir(filepath.Join(dir, name), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	layers := "xino=off,lowerdir=" + dir + "/low,upperdir=" + dir + "/up/d,workdir=" + dir + "/up/w"
+	for _, err := range []error{
+		unix.Mount("tmpfs", dir+"/low", "tmpfs", 0, ""),
+		unix.Mount("tmpfs", dir+"/up", "tmpfs", 0, ""),
+		os.MkdirAll(dir+"/low/sub/other", 0o700),
+		os.Mkdir(dir+"/up/d", 0o700),
+		os.Mkdir(dir+"/up/w", 0o700),
+		os.WriteFile(dir+"/low/sub/a", nil, 0o600),
+		os.WriteFile(dir+"/up/d/b", nil, 0o600),
+		unix.Mount("overlay", dir+"/seen", "overlay", 0, layers),
+		unix.Mount("tmpfs", dir+"/seen/sub/other", "tmpfs", 0, ""),
+		os.WriteFile(dir+"/seen/sub/other/c", nil, 0o600),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Cleanup(func() {
+		for _, at := range []string{"/seen/sub/other", "/seen", "/up", "/low"} {
+			_ = unix.Unmount(dir+at, unix.MNT_DETACH)
+		}
+	})
+	var got []string
+	stats, err := Walk(t.Context(), dir+"/seen", WalkConfig{Recursive: true}, func(e Entry) error {
+		f, err := e.Open()
+		if err == nil {
+			err = f.Close()
+		}
+		got = append(got, e.Info.Name())
+		return err
+	})
+	slices.Sort(got)
+	if err != nil || !slices.Equal(got, []string{"a", "b"}) || stats.OtherDevices != 1 {
+		t.Errorf("got %v, %+v, %v: want a and b, and one folder on another filesystem", got, stats, err)
 	}
 }

@@ -170,3 +170,62 @@ func TestAWalkSeesEveryFileOnce(t *testing.T) {
 		}
 	}
 }
+
+func TestAListThatInheritsNothingGoesOnInheritingNothing(t *testing.T) {
+	t.Parallel()
+	for sddl, protected := range map[string]bool{"D:P(A;;FA;;;SY)": true, "D:(A;;FA;;;SY)": false} {
+		sd, err := windows.SecurityDescriptorFromString(sddl)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := listInformation(sd)&windows.PROTECTED_DACL_SECURITY_INFORMATION != 0; got != protected {
+			t.Errorf("%s: protected %v", sddl, got)
+		}
+	}
+}
+
+func TestAnOwnerTheSystemDoesNotTakeLeavesTheAccessList(t *testing.T) {
+	t.Parallel()
+	path := wineFile(t, "a.bin", "a")
+	name, err := windows.UTF16PtrFromString(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// A handle that may change the list and not the owner stands for an account that may not give files away.
+	h, err := windows.CreateFile(name, windows.READ_CONTROL|windows.WRITE_DAC, shareAll, nil, windows.OPEN_EXISTING, 0, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = windows.CloseHandle(h) }()
+	missing := setSecurity(h, "O:SYG:SYD:(A;;FA;;;SY)(A;;FA;;;BA)(A;;FR;;;WD)")
+	if len(missing) != 1 || !strings.HasPrefix(missing[0], "owner:") {
+		t.Errorf("missing %q, want the owner alone", missing)
+	}
+}
+
+// TestADeletionOthersCanUndoIsNotDone is about file systems that cannot delete at once: wine has no other.
+func TestADeletionOthersCanUndoIsNotDone(t *testing.T) {
+	t.Parallel()
+	if !underWine() {
+		t.Skip("the system deletes at once: only a FAT volume, or wine, does not")
+	}
+	path := wineFile(t, "held.bin", "x")
+	p, err := Pin(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	name, err := windows.UTF16PtrFromString(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, err := windows.CreateFile(name, windows.GENERIC_READ|windows.DELETE, shareAll, nil, windows.OPEN_EXISTING, 0, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = p.Remove()
+	_ = windows.CloseHandle(h)
+	if err == nil || errors.Is(err, ErrBusy) {
+		t.Errorf("remove while another has it open: %v, want neither done nor nothing happened", err)
+	}
+}

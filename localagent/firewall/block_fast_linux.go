@@ -136,7 +136,7 @@ func parseElement(b []byte) (e element, ok bool, err error) {
 }
 
 func milliseconds(n uint64) time.Duration {
-	return time.Duration(min(n, uint64(maxBlockFor/time.Millisecond))) * time.Millisecond
+	return time.Duration(min(n, uint64(maxIsolateFor/time.Millisecond))) * time.Millisecond
 }
 
 // generation asks how often the packet filter of the calling thread's network namespace was changed.

@@ -38,10 +38,11 @@ func (r *blockRules) readBlocks(c *nftables.Conn) (*blockState, error) {
 		return nil, fmt.Errorf("list tables: %w", err)
 	}
 	st := &blockState{}
-	if !slices.ContainsFunc(tables, func(t *nftables.Table) bool { return t.Name == blockTable }) {
+	i := slices.IndexFunc(tables, func(t *nftables.Table) bool { return t.Name == blockTable })
+	if i < 0 {
 		return st, nil
 	}
-	st.exists, st.intact = true, true
+	st.exists, st.intact = true, flagsOf(tables[i])&tableDormant == 0
 	sets, err := c.GetSets(r.table)
 	if err != nil {
 		return nil, fmt.Errorf("list sets: %w", err)

@@ -19,6 +19,11 @@ const endSlack = 2 * time.Second
 func (w *Firewall) applyBlock(ctx context.Context, prefix netip.Prefix, d time.Duration) (r bridge.Receipt, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	unlock, err := w.lock(ctx)
+	if err != nil {
+		return bridge.Receipt{}, verdict.Untouched("not blocked: %w", err)
+	}
+	defer unlock()
 	text := ""
 	err = w.platform.with(func(e engine) error {
 		text, err = w.block(ctx, e, prefix, d)
@@ -115,6 +120,11 @@ func (w *Firewall) Unblock(ctx context.Context, address string) error {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	unlock, err := w.lock(ctx)
+	if err != nil {
+		return fmt.Errorf("unblock: %w", err)
+	}
+	defer unlock()
 	ours := func(f filter) bool { return f.tag.Block == prefix }
 	err = w.platform.with(func(e engine) error {
 		all, err := currentFilters(e, w.cfg.Now())

@@ -16,6 +16,8 @@ import (
 	"unicode/utf16"
 
 	"golang.org/x/sys/windows"
+
+	"github.com/edr-bridge/edr-bridge/localagent/files"
 )
 
 // The end of a filter must come even if the agent never runs again. The task scheduler sees to it: one task runs this program
@@ -45,6 +47,8 @@ type scheduler interface {
 type taskScheduler struct {
 	// tool is schtasks.exe, tasks the folder where the service keeps what it knows, program what the task runs.
 	tool, tasks, program string
+	// judge refuses a program others could replace.
+	judge func(string) error
 }
 
 var _ scheduler = taskScheduler{}
@@ -58,7 +62,7 @@ func systemScheduler() (scheduler, error) {
 	if err != nil {
 		return nil, fmt.Errorf("own program: %w", err)
 	}
-	return taskScheduler{filepath.Join(system, "schtasks.exe"), filepath.Join(system, "Tasks"), program}, nil
+	return taskScheduler{filepath.Join(system, "schtasks.exe"), filepath.Join(system, "Tasks"), program, files.CheckSystemProgram}, nil
 }
 
 // The task as the scheduler takes it (learn.microsoft.com/windows/win32/taskschd/task-scheduler-schema).
@@ -115,6 +119,9 @@ func (s taskScheduler) task(at time.Time) *taskXML {
 }
 
 func (s taskScheduler) set(ctx context.Context, at time.Time) error {
+	if err := s.judge(s.program); err != nil {
+		return fmt.Errorf("plan the end: SYSTEM would run this program each minute, so nobody else may be able to replace it: install it below the folder of programs: %w", err)
+	}
 	at = at.UTC().Truncate(time.Second)
 	if due, err := s.due(); err == nil && due.Equal(at) {
 		return nil
@@ -231,7 +238,7 @@ func expire(e engine, now time.Time) (removed int, next time.Time, err error) {
 	}
 	var errs []error
 	kept := 0
-	for _, f := range all {
+	for _, f := range blocksFirst(all) {
 		left, forever := f.tag.left(now)
 		if !forever && left <= 0 {
 			if err := e.remove(f.ID); err != nil {
@@ -254,12 +261,22 @@ func expire(e engine, now time.Time) (removed int, next time.Time, err error) {
 
 // Expire takes away isolations and blocks whose time is over, plans the next end in the task scheduler, and returns how many
 // filters it took away. The task scheduler runs it through `edr-bridge service expire`; it blocks for some milliseconds, and up
-// to 20 s when the task scheduler does not answer.
+// to 40 s when the task scheduler does not answer or another process changes the filters. What is over goes in any case: one that hangs
+// must not keep a machine isolated.
 func (w *Firewall) Expire(ctx context.Context) (removed int, err error) {
+	within, cancel := context.WithTimeout(ctx, finishWait)
+	defer cancel()
+	unlock, busy := w.lock(within)
+	if busy == nil {
+		defer unlock()
+	}
 	err = w.platform.with(func(e engine) error {
 		var next time.Time
 		if removed, next, err = expire(e, w.cfg.Now()); err != nil {
 			return fmt.Errorf("end what is over: %w", err)
+		}
+		if busy != nil {
+			return fmt.Errorf("the next end stays planned as it is: %w", busy)
 		}
 		return w.platform.plan(ctx, next)
 	})

@@ -65,7 +65,11 @@ type Firewall struct {
 	// guarding says that Run watches over the isolation.
 	guarding bool
 	// wake makes Run look at once.
-	wake     chan struct{}
+	wake chan struct{}
+	// refreshEvery is how often the peers' names are resolved anew during an isolation; tests shorten it.
+	refreshEvery time.Duration
+	// uptime returns the boot of the machine and the time since then; tests set it.
+	uptime   func() (boot string, up time.Duration)
 	platform platform
 	// testOnlyApplied runs between a change of the block table and reading it back.
 	testOnlyApplied func()
@@ -84,7 +88,7 @@ func New(cfg Config) (*Firewall, error) {
 	if n := len(cfg.Needs) + len(cfg.Allow); n > maxPeers {
 		errs = append(errs, fmt.Errorf("isolation: %d peers are kept, at most %d may be: name networks instead of addresses", n, maxPeers))
 	}
-	w := &Firewall{wake: make(chan struct{}, 1)}
+	w := &Firewall{wake: make(chan struct{}, 1), uptime: systemUptime, refreshEvery: refreshEvery}
 	for _, list := range []struct {
 		name  string
 		peers []Peer

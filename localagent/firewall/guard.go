@@ -52,9 +52,23 @@ func (w *Firewall) Run(ctx context.Context) error {
 	return nil
 }
 
+// Restore arms a recorded isolation again, once, for a process that will Run: whoever is told that the agent is ready must not find
+// the network open. Without a record it does nothing.
+func (w *Firewall) Restore(ctx context.Context) error {
+	if err := w.possible(); err != nil || w.cfg.DryRun {
+		return nil //nolint:nilerr // where nothing can be isolated there is nothing to arm
+	}
+	if r, err := w.loadRecord(); err != nil || !r.live() {
+		return err
+	}
+	g := guard{w: w}
+	_, err := g.look(ctx)
+	return err
+}
+
 // refresh resolves the peers' names while the machine is isolated.
 func (w *Firewall) refresh(ctx context.Context, wake chan<- struct{}) {
-	tick := time.NewTicker(refreshEvery)
+	tick := time.NewTicker(w.refreshEvery)
 	defer tick.Stop()
 	for {
 		select {
@@ -139,7 +153,7 @@ func (g *guard) look(ctx context.Context) (isolated bool, err error) {
 	if w.current == nil {
 		return st.on, errors.Join(damaged, w.leftover(ctx, st))
 	}
-	left := w.current.left(w.cfg.Now())
+	left := w.current.left(w.now())
 	// The system's timer and the clock do not tick alike: an end a moment early is no attack.
 	if left < 0 || left > 0 && left < timerSlack && !st.on && w.armed != nil {
 		return false, w.over(ctx)
@@ -156,11 +170,16 @@ func (w *Firewall) follow() error {
 	switch {
 	case w.current == nil:
 		if disk.live() {
+			if disk.anchor(w.now()) {
+				if err := w.saveRecord(disk); err != nil {
+					w.log.Warn("isolation after a restart of the machine: its end counts by the clock", "order", disk.OrderID, "err", err)
+				}
+			}
 			w.current, w.armed = disk, nil
 			w.recall(disk)
 		}
 		return err
-	case err == nil && disk != nil && disk.Armed.After(w.current.Armed):
+	case err == nil && disk != nil && disk.Serial > w.current.Serial:
 		if !disk.live() {
 			w.log.Info("another process released this machine", "order", disk.OrderID)
 			disk = nil
@@ -189,6 +208,8 @@ func (w *Firewall) leftover(ctx context.Context, st standing) error {
 		return errors.New("this machine is isolated without a record: it is not armed again after a restart, and ends by its own timer or by a release")
 	case st.exists:
 		return w.disarm(ctx)
+	case st.stale:
+		return w.sweep(ctx)
 	}
 	return nil
 }
@@ -196,9 +217,7 @@ func (w *Firewall) leftover(ctx context.Context, st standing) error {
 // over ends an isolation whose time is over.
 func (w *Firewall) over(ctx context.Context) error {
 	rec := w.current
-	now := w.cfg.Now()
-	gone := &record{Version: recordVersion, OrderID: rec.OrderID, Since: rec.Since, Armed: now, Permanent: true, Released: now}
-	if err := w.saveRecord(gone); err != nil {
+	if err := w.saveEnd(rec.OrderID, rec.Since); err != nil {
 		return err
 	}
 	if err := w.disarm(ctx); err != nil {

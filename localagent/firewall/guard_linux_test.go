@@ -84,6 +84,11 @@ func start(t testing.TB, w *Firewall) (stop func()) {
 	return stop
 }
 
+// bootedAt is the uptime of a machine that was started then.
+func bootedAt(start time.Time) func() (string, time.Duration) {
+	return func() (string, time.Duration) { return "boot of " + start.String(), time.Since(start) }
+}
+
 func loud() *slog.Logger {
 	return slog.New(slog.NewTextHandler(os.Stdout, &slog.HandlerOptions{Level: slog.LevelDebug}))
 }
@@ -177,6 +182,7 @@ func TestF40ARestartedAgentIsolatesForTheTimeThatIsLeft(t *testing.T) {
 		cfg.Now = func() time.Time { return time.Now().Add(20 * time.Minute) }
 		cfg.Resolve = func(context.Context, string) ([]netip.Addr, error) { return nil, errors.New("no network yet") }
 	})
+	w.uptime = bootedAt(time.Now())
 	start(t, w)
 	agenttest.Eventually(t, "armed again", func() bool { return isolated(t, w).On })
 	refused(t, theirs.Addr().String())
@@ -196,12 +202,13 @@ func TestAnIsolationWhoseTimeIsOverIsNotArmedAgain(t *testing.T) {
 	_ = cable(t)
 	dir := t.TempDir()
 	isolate(t, newWall(t, func(cfg *Config) { cfg.State = dir }), Isolation{For: time.Hour})
-	w := newWall(t, func(cfg *Config) {
-		cfg.State = dir
-		cfg.Now = func() time.Time { return time.Now().Add(2 * time.Hour) }
-	})
+	w := newWall(t, func(cfg *Config) { cfg.State = dir })
+	// The machine slept: the kernel's timer has 1 h left, the time since the boot says it is over.
+	w.uptime = func() (string, time.Duration) {
+		boot, up := systemUptime()
+		return boot, up + 2*time.Hour
+	}
 	start(t, w)
-	// The machine slept: the kernel's timer has 1 h left, the clock says it is over.
 	agenttest.Eventually(t, "the isolation is ended", func() bool { return !isolated(t, w).On })
 	if out := ruleset(t); out != "" {
 		t.Errorf("left behind:\n%s", out)

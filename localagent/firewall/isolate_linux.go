@@ -32,6 +32,15 @@ type platform struct {
 	// covered are the other namespaces this process armed; complained is what was last said about one that could not be.
 	covered    map[netns]bool
 	complained map[netns]string
+	// ours are the namespaces an isolation was put into, by inode number, in this boot of the machine.
+	ours map[uint64]bool
+	// recalled says that the record of an earlier process was asked for them.
+	recalled bool
+	// hiddenPlaces are the namespaces no process shows, as they were at hiddenAt.
+	hiddenPlaces []place
+	hiddenAt     time.Time
+	// pinless says that the mounts could not be looked through, which was said.
+	pinless bool
 }
 
 func (p *platform) owner(id netns) *netlink.Conn {
@@ -73,6 +82,7 @@ func (w *Firewall) arm(ctx context.Context, passes []pass, left time.Duration) e
 	if err != nil {
 		return verdict.Undecided("%w", err)
 	}
+	w.platform.claim(places)
 	w.armAll(ctx, places, passes, left)
 	return nil
 }
@@ -86,14 +96,21 @@ func (w *Firewall) cover(ctx context.Context, passes []pass, left time.Duration)
 	var mu sync.Mutex
 	var bare []place
 	each(ctx, places, func(p place) error {
-		if st, err := w.glance(); err != nil || !st.lasts(left) {
+		if st, err := glance(); err != nil || !st.lasts(left) {
 			mu.Lock()
 			defer mu.Unlock()
 			bare = append(bare, p)
 		}
 		return nil
 	})
+	if slices.ContainsFunc(bare, func(p place) bool { return !w.platform.isOurs(p.id) }) {
+		w.platform.claim(bare)
+		if err := w.saveRecord(w.current); err != nil {
+			w.log.Warn("namespaces that were isolated are not in the record", "err", err)
+		}
+	}
 	w.armAll(ctx, bare, passes, left)
+	bare = slices.DeleteFunc(bare, func(p place) bool { return !w.platform.wasCovered(p.id) })
 	each(ctx, bare, func(place) error { return w.cutHere(ctx, passes, new(int)) })
 	return nil
 }
@@ -103,7 +120,7 @@ func (w *Firewall) armAll(ctx context.Context, places []place, passes []pass, le
 	w.platform.mu.Lock()
 	defer w.platform.mu.Unlock()
 	if w.platform.covered == nil {
-		w.platform.covered, w.platform.complained = make(map[netns]bool), make(map[netns]string)
+		w.platform.covered = make(map[netns]bool)
 	}
 	for _, p := range places {
 		err := errs[p]
@@ -112,21 +129,40 @@ func (w *Firewall) armAll(ctx context.Context, places []place, passes []pass, le
 			w.log.Info("network namespace is isolated", "namespace", p.String())
 			continue
 		}
-		if text := err.Error(); w.platform.complained[p.id] != text {
-			w.platform.complained[p.id] = text
-			w.log.Warn("network namespace cannot be isolated", "namespace", p.String(), "err", text)
-		}
+		w.complain(p, "network namespace cannot be isolated", err)
+	}
+}
+
+// complain says once what is wrong with a namespace. It needs platform.mu.
+func (w *Firewall) complain(p place, what string, err error) {
+	if w.platform.complained == nil {
+		w.platform.complained = make(map[netns]string)
+	}
+	if text := what + err.Error(); w.platform.complained[p.id] != text {
+		w.platform.complained[p.id] = text
+		w.log.Warn("network namespace", "namespace", p.String(), "what", what, "err", err)
 	}
 }
 
 // armIn arms the network namespace of the calling thread, which is id.
 func (w *Firewall) armIn(id netns, passes []pass, left time.Duration) error {
 	rules := newIsolationRules(passes, &w.cfg)
+	own, tried := w.wantsToOwn(), false
 	var err error
 	for range armTries {
-		if err = w.tryArm(id, rules, left); !errors.Is(err, errAgain) {
+		if err = w.tryArm(id, rules, left, own); own && (errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EINVAL)) {
+			own, tried = false, true
+			continue
+		}
+		if !errors.Is(err, errAgain) {
 			break
 		}
+	}
+	if err == nil && tried {
+		// The same without an owner works.
+		w.platform.mu.Lock()
+		defer w.platform.mu.Unlock()
+		w.platform.unownable = true
 	}
 	switch {
 	case err == nil:
@@ -140,33 +176,27 @@ func (w *Firewall) armIn(id netns, passes []pass, left time.Duration) error {
 	}
 }
 
-// errAgain says that another try may work: somebody made or deleted the table in between, or the kernel knows no table
-// owners and the next try does without.
+// errAgain says that another try may work: somebody made or deleted the table in between.
 var errAgain = errors.New("another try may work")
 
 // tryArm sends the table once.
-func (w *Firewall) tryArm(id netns, rules *isolationRules, left time.Duration) error {
-	table, err := findTable()
+func (w *Firewall) tryArm(id netns, rules *isolationRules, left time.Duration, own bool) error {
+	table, err := findTable(isolationTable)
 	if err != nil {
 		return err
 	}
 	flags := uint32(0)
-	if w.wantsToOwn() {
+	if own {
 		flags = tableOwner | tablePersist
 	}
-	msgs, err := rules.messages(left, table != nil, flags)
+	msgs, err := rules.messages(left, table.exists, flags)
 	if err != nil {
 		return err
 	}
-	err = w.send(id, msgs, flags != 0)
+	err = w.send(id, msgs, own)
 	switch {
-	case errors.Is(err, unix.EPERM) && table != nil && flagsOf(table)&tableOwner != 0:
+	case errors.Is(err, unix.EPERM) && table.is(tableOwner):
 		return fmt.Errorf("%w: %w", errOwned, err)
-	case (errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EINVAL)) && flags != 0:
-		w.platform.mu.Lock()
-		defer w.platform.mu.Unlock()
-		w.platform.unownable = true
-		return fmt.Errorf("%w: %w", errAgain, err)
 	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.EEXIST):
 		return fmt.Errorf("%w: %w", errAgain, err)
 	}
@@ -201,9 +231,9 @@ func (w *Firewall) send(id netns, msgs []netlink.Message, own bool) error {
 	return nil
 }
 
-// everywhere runs work in the own network namespace and then in the others. Only what fails in the own one, or because of an
-// owner, is an error.
-func (w *Firewall) everywhere(ctx context.Context, work func(id netns) error) error {
+// everywhere runs work in the own network namespace and then in the others. Only what fails in the own one is an error: the
+// others may belong to people who do not want to be helped.
+func (w *Firewall) everywhere(ctx context.Context, doing string, work func(id netns) error) error {
 	own, err := nsOf("self")
 	if err != nil {
 		return verdict.Hopeless("%w", err)
@@ -215,20 +245,24 @@ func (w *Firewall) everywhere(ctx context.Context, work func(id netns) error) er
 	if err != nil {
 		return err
 	}
-	for p, err := range each(ctx, places, func(p place) error { return work(p.id) }) {
-		if errors.Is(err, errOwned) {
-			return err
-		}
-		w.log.Warn("network namespace cannot be changed", "namespace", p.String(), "err", err)
-	}
+	w.among(ctx, doing, places, work)
 	return nil
+}
+
+func (w *Firewall) among(ctx context.Context, doing string, places []place, work func(id netns) error) {
+	errs := each(ctx, places, func(p place) error { return work(p.id) })
+	w.platform.mu.Lock()
+	defer w.platform.mu.Unlock()
+	for p, err := range errs {
+		w.complain(p, doing, err)
+	}
 }
 
 // renew sets the timers of a standing isolation anew.
 func (w *Firewall) renew(ctx context.Context, left time.Duration) error {
 	rules := newIsolationRules(nil, &w.cfg)
 	els := armedElements(left)
-	return w.everywhere(ctx, func(id netns) error {
+	return w.everywhere(ctx, "the end of the isolation cannot be set", func(id netns) error {
 		// Adding before deleting makes the deletion safe when the timer has just run out.
 		msgs, err := encode(func(c *nftables.Conn) error {
 			return errors.Join(c.SetAddElements(rules.sets[0], els), c.SetDeleteElements(rules.sets[0], els), c.SetAddElements(rules.sets[0], els))
@@ -242,32 +276,50 @@ func (w *Firewall) renew(ctx context.Context, left time.Duration) error {
 
 // disarm takes the isolation away; nothing to take away is no error.
 func (w *Firewall) disarm(ctx context.Context) error {
-	rules := newIsolationRules(nil, &w.cfg)
-	err := w.everywhere(ctx, func(id netns) error {
-		table, err := findTable()
-		if err != nil || table == nil {
-			return err
-		}
-		msgs, err := encode(func(c *nftables.Conn) error { c.DelTable(rules.table); return nil })
-		if err != nil {
-			return err
-		}
-		if err := w.change(id, "release", msgs); !errors.Is(err, unix.ENOENT) {
-			return err
-		}
-		return nil
-	})
+	err := w.everywhere(ctx, "the isolation cannot be taken away", w.disarmIn)
 	if err == nil {
 		w.platform.letGo(func(netns) bool { return false })
 	}
 	return err
 }
 
+// disarmIn is disarm for the network namespace of the calling thread, which is id.
+func (w *Firewall) disarmIn(id netns) error {
+	table, err := findTable(isolationTable)
+	if err != nil || !table.exists {
+		return err
+	}
+	rules := newIsolationRules(nil, &w.cfg)
+	msgs, err := encode(func(c *nftables.Conn) error { c.DelTable(rules.table); return nil })
+	if err != nil {
+		return err
+	}
+	if err := w.change(id, "release", msgs); err != nil && !errors.Is(err, unix.ENOENT) {
+		return err
+	}
+	w.platform.mu.Lock()
+	defer w.platform.mu.Unlock()
+	delete(w.platform.ours, id.ino)
+	return nil
+}
+
+// sweep takes away what an isolation that is over left behind in other network namespaces, as far as it was put there by us: an
+// agent inside a container has an isolation of its own.
+func (w *Firewall) sweep(ctx context.Context) error {
+	places, err := w.elsewhere()
+	if err != nil {
+		return err
+	}
+	places = slices.DeleteFunc(places, func(p place) bool { return !w.platform.isOurs(p.id) })
+	w.among(ctx, "the isolation cannot be taken away", places, w.disarmIn)
+	return nil
+}
+
 // change commits messages about a table that stands.
 func (w *Firewall) change(id netns, doing string, msgs []netlink.Message) error {
 	err := w.send(id, msgs, false)
 	if errors.Is(err, unix.EPERM) {
-		if table, ferr := findTable(); ferr == nil && table != nil && flagsOf(table)&tableOwner != 0 {
+		if table, ferr := findTable(isolationTable); ferr == nil && table.is(tableOwner) {
 			return fmt.Errorf("%w: %w", errOwned, err)
 		}
 	}
@@ -291,21 +343,4 @@ func (p *platform) wasCovered(id netns) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.covered[id]
-}
-
-// findTable returns the table of the calling thread's network namespace; nil = there is none.
-func findTable() (*nftables.Table, error) {
-	c, err := nftables.New()
-	if err != nil {
-		return nil, err
-	}
-	tables, err := c.ListTablesOfFamily(nftables.TableFamilyINet)
-	if err != nil {
-		return nil, fmt.Errorf("list tables: %w", err)
-	}
-	i := slices.IndexFunc(tables, func(t *nftables.Table) bool { return t.Name == isolationTable })
-	if i < 0 {
-		return nil, nil //nolint:nilnil // no table is an answer, not an error
-	}
-	return tables[i], nil
 }

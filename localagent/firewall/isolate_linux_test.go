@@ -231,7 +231,7 @@ func TestExtendLengthensAndNeverShortens(t *testing.T) {
 			t.Errorf("after extending to %s: %s left, want %s", step.add, left, step.want)
 		}
 	}
-	for _, until := range []time.Time{{}, time.Now().Add(-time.Second), time.Now().Add(2 * maxIsolateFor)} {
+	for _, until := range []time.Time{time.Now().Add(-time.Second), time.Now().Add(2 * maxIsolateFor)} {
 		if err := w.Extend(t.Context(), until); err == nil {
 			t.Errorf("extend until %s has no error", until)
 		}

@@ -43,6 +43,9 @@ func (w *Firewall) renew(context.Context, time.Duration) error { return errNoIso
 // disarm takes the isolation away; nothing to take away is no error.
 func (w *Firewall) disarm(context.Context) error { return errNoIsolation }
 
+// sweep has nothing to do: there are no network namespaces.
+func (w *Firewall) sweep(context.Context) error { return nil }
+
 // owns reports whether nobody but this process can change the isolation.
 func (w *Firewall) owns() bool { return false }
 

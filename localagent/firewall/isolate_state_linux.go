@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/google/nftables"
 	"golang.org/x/sys/unix"
@@ -20,14 +21,14 @@ func (w *Firewall) stands(ctx context.Context, passes []pass) (standing, error) 
 	if err != nil {
 		return standing{}, netfilterVerdict("read the isolation", err)
 	}
-	st, err := w.glance()
+	st, err := glance()
 	if err != nil {
 		return standing{}, netfilterVerdict("read the isolation", err)
 	}
 	owned := w.platform.owner(own) != nil
 	st.owned = st.owned && owned
 	st.ownable = st.exists && !st.owned && w.wantsToOwn()
-	if st.exists {
+	if st.intact {
 		if st.intact, err = newIsolationRules(passes, &w.cfg).intact(passes != nil); err != nil {
 			return standing{}, netfilterVerdict("read the isolation", err)
 		}
@@ -44,14 +45,14 @@ func (w *Firewall) elsewhereStands(ctx context.Context, own netns, st *standing)
 	alive := map[netns]bool{own: true}
 	var mu sync.Mutex
 	errs := each(ctx, places, func(p place) error {
-		there, err := w.glance()
+		there, err := glance()
 		mu.Lock()
 		defer mu.Unlock()
 		alive[p.id] = true
 		switch {
 		case err != nil:
 			return err
-		case there.on && there.permanent == st.permanent && (there.left-st.left).Abs() <= timerSlack:
+		case st.on && there.ends(timeOf(*st)):
 			st.others++
 		case st.on:
 			st.uncovered = append(st.uncovered, p.String())
@@ -59,10 +60,9 @@ func (w *Firewall) elsewhereStands(ctx context.Context, own netns, st *standing)
 				st.freed = append(st.freed, p.String())
 			}
 		case there.exists:
-			// Something was left behind there: a release has to come by.
-			st.exists = true
-			st.on = st.on || there.on
-			st.permanent, st.left = st.permanent || there.permanent, max(st.left, there.left)
+			// It says nothing about this machine: anybody may make such a table in a namespace of his own.
+			st.behind = append(st.behind, p.String())
+			st.stale = st.stale || w.platform.isOurs(p.id)
 		}
 		return nil
 	})
@@ -73,41 +73,55 @@ func (w *Firewall) elsewhereStands(ctx context.Context, own netns, st *standing)
 		}
 	}
 	slices.Sort(st.uncovered)
+	slices.Sort(st.behind)
 	w.platform.letGo(func(id netns) bool { return alive[id] })
 	return nil
 }
 
-// glance looks at the timer in the network namespace of the calling thread, and not at the rules.
-func (w *Firewall) glance() (standing, error) {
-	table, err := findTable()
-	if err != nil || table == nil {
-		return standing{}, err
+// timeOf returns what is left of a standing isolation as arm takes it: 0 = permanent.
+func timeOf(st standing) time.Duration {
+	if st.permanent {
+		return 0
 	}
-	st := standing{exists: true, intact: true, owned: flagsOf(table)&tableOwner != 0}
-	c, err := nftables.New()
+	return max(st.left, 1)
+}
+
+// glance looks at the timers in the network namespace of the calling thread, and not at the rules. It asks for what it knows by
+// name and lists nothing: in a namespace of his own a stranger may have millions of elements.
+func glance() (standing, error) {
+	c, err := dialFilter()
 	if err != nil {
 		return standing{}, err
 	}
-	els, err := c.GetSetElements(newIsolationRules(nil, &w.cfg).sets[0])
-	if errors.Is(err, unix.ENOENT) {
-		return st, nil
+	defer func() { _ = c.Close() }()
+	table, err := tableOf(c, isolationTable)
+	if err != nil || !table.exists {
+		return standing{}, err
 	}
-	if err != nil {
-		return standing{}, fmt.Errorf("list set %s: %w", armedSet, err)
-	}
-	families := 0
-	for _, e := range els {
-		if e.Timeout != 0 && e.Expires <= 0 {
+	st := standing{exists: true, intact: !table.is(tableDormant), owned: table.is(tableOwner), permanent: true}
+	st.on = st.intact
+	set := newIsolationRules(nil, &Config{}).sets[0]
+	for _, el := range armedElements(0) {
+		msgs, err := encode(func(c *nftables.Conn) error { return c.SetAddElements(set, []nftables.SetElement{el}) })
+		if err != nil {
+			return standing{}, err
+		}
+		got, err := getElement(c, msgs[0])
+		switch {
+		case errors.Is(err, unix.ENOENT), errors.Is(err, unix.EINVAL), errors.Is(err, unix.EOPNOTSUPP), err == nil && got.timeout > 0 && got.expires <= 0:
+			// One family left alone is an open door. EINVAL: the set has other keys.
+			st.on = false
 			continue
+		case err != nil:
+			return standing{}, fmt.Errorf("look into set %s: %w", armedSet, err)
 		}
-		if families++; families == 1 {
-			st.permanent, st.left = e.Timeout == 0, e.Expires
+		if st.permanent = st.permanent && got.timeout == 0; got.timeout > 0 && (st.left == 0 || got.expires < st.left) {
+			st.left = got.expires
 		}
-		// One family left alone is an open door.
-		st.permanent = st.permanent && e.Timeout == 0
-		st.left = min(st.left, e.Expires)
 	}
-	st.on = families == 2
+	if !st.on {
+		st.permanent, st.left = false, 0
+	}
 	return st, nil
 }
 

@@ -156,6 +156,9 @@ func (w *Firewall) disarm(context.Context) error {
 	return w.platform.with(func(e engine) error { return drop(e, isIsolation) })
 }
 
+// sweep has nothing to do: Windows has no network namespaces.
+func (w *Firewall) sweep(context.Context) error { return nil }
+
 // owns answers no: whoever is an administrator may change filters here. Run puts them back.
 func (w *Firewall) owns() bool { return false }
 

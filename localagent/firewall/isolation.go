@@ -41,6 +41,8 @@ type Isolation struct {
 	For time.Duration
 	// Permanent isolates until somebody releases the machine or restarts it without an agent.
 	Permanent bool
+	// Claim holds on by itself: Lapse does not end the isolation before the time of this wish. Release does.
+	Claim bool
 	// Reason and Who say why and for whom, for people.
 	Reason, Who string
 }
@@ -60,14 +62,19 @@ type standing struct {
 	// in which it stood before.
 	others           int
 	uncovered, freed []string
+	// behind names the other network namespaces with such a table while this machine is not isolated; stale says that we put one there.
+	behind []string
+	stale  bool
 }
 
 // lasts reports whether it stands as it has to, for about that long; left 0 = permanent.
 func (s standing) lasts(left time.Duration) bool {
-	if !s.on || !s.intact || s.permanent != (left == 0) {
-		return false
-	}
-	return s.permanent || (s.left-left).Abs() <= timerSlack
+	return s.intact && s.ends(left)
+}
+
+// ends reports whether it cuts, for about that long; left 0 = permanent.
+func (s standing) ends(left time.Duration) bool {
+	return s.on && s.permanent == (left == 0) && (s.permanent || (s.left-left).Abs() <= timerSlack)
 }
 
 // Isolate cuts this machine off from everything but loopback, neighbour discovery, DHCP, the name servers in use and the
@@ -117,24 +124,27 @@ func (w *Firewall) Isolate(ctx context.Context, o Isolation) (bridge.Receipt, er
 
 // isolate needs both locks.
 func (w *Firewall) isolate(ctx context.Context, o Isolation, servers []netip.Addr, missing map[string]error, unlock func()) (bridge.Receipt, error) {
-	passes := w.passes(servers)
 	before, err := w.stands(ctx, nil)
 	if err != nil {
 		return bridge.Receipt{}, err
 	}
 	old := w.known()
 	rec := w.merged(o, old, before)
-	rec.Servers = servers
+	if old == nil || w.cfg.NoDNS {
+		rec.Servers = servers
+	}
+	passes := w.passes(rec.Servers)
 	open, dark := w.baseline(ctx)
 	if err := verdict.Stopped(ctx, "not begun"); err != nil {
 		return bridge.Receipt{}, err
 	}
+	w.claimNamespaces()
 	if err := w.saveRecord(rec); err != nil {
 		return bridge.Receipt{}, verdict.Untouched("not isolated: %w", err)
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), finishWait)
 	defer cancel()
-	left := rec.left(w.cfg.Now())
+	left := rec.left(w.now())
 	err = w.arm(ctx, passes, left)
 	if errors.Is(err, errOwned) {
 		if err := w.handOver(ctx, unlock, func(s standing) bool { return s.lasts(left) }); err != nil {
@@ -147,7 +157,7 @@ func (w *Firewall) isolate(ctx context.Context, o Isolation, servers []netip.Add
 		st, err = w.proved(ctx, passes, left, open)
 	}
 	if err != nil {
-		return bridge.Receipt{}, w.takeBack(ctx, passes, before, old, err)
+		return bridge.Receipt{}, w.takeBack(ctx, before, old, err)
 	}
 	w.current, w.armed = rec, append([]pass{}, passes...)
 	nudge(w.wake)
@@ -176,16 +186,24 @@ func (w *Firewall) isolate(ctx context.Context, o Isolation, servers []netip.Add
 	return verdict.Done(strings.Join(words, "; ")), nil
 }
 
-// known returns the live isolation this process or, by its record, another one made; nil = none.
+// known returns the live isolation this process or, by its record, another one made; nil = none. It needs both locks.
 func (w *Firewall) known() *record {
-	if w.current != nil {
-		return w.current
-	}
-	r, err := w.loadRecord()
+	disk, err := w.loadRecord()
 	if err != nil {
 		w.log.Warn("record of an isolation", "err", err)
 	}
-	if !r.live() || r.left(w.cfg.Now()) < 0 {
+	if w.current != nil && disk != nil && disk.Serial > w.current.Serial {
+		// Another process changed it, and the guard has not looked since.
+		w.current, w.armed = nil, nil
+		if disk.live() {
+			w.current = disk
+		}
+	}
+	r := disk
+	if w.current != nil {
+		r = w.current
+	}
+	if !r.live() || r.left(w.now()) < 0 {
 		return nil
 	}
 	return r
@@ -193,10 +211,10 @@ func (w *Firewall) known() *record {
 
 // merged returns the record of the wish and of what stands already: the later end wins.
 func (w *Firewall) merged(o Isolation, old *record, before standing) *record {
-	now := w.cfg.Now()
+	now := w.now()
 	rec := &record{
 		Version: recordVersion, OrderID: short(o.OrderID), Reason: short(o.Reason), Who: short(o.Who),
-		Since: now, Armed: now, Permanent: o.Permanent, Names: w.names.all(),
+		Since: now.wall, deadline: deadline{Armed: now.wall}, Permanent: o.Permanent, Names: w.names.all(),
 	}
 	left := o.For
 	if old != nil {
@@ -204,13 +222,19 @@ func (w *Firewall) merged(o Isolation, old *record, before standing) *record {
 		rec.Servers = old.Servers
 		rec.Permanent = rec.Permanent || old.Permanent
 		left = max(left, old.left(now))
+		if old.Claim.left(now) > 0 {
+			rec.Claim = old.Claim
+		}
+	}
+	if o.Claim && !o.Permanent && o.For > rec.Claim.left(now) {
+		rec.Claim = now.in(o.For)
 	}
 	if before.on {
 		rec.Permanent = rec.Permanent || before.permanent
 		left = max(left, before.left)
 	}
 	if !rec.Permanent {
-		rec.Until = now.Add(min(left, maxIsolateFor))
+		rec.deadline = now.in(min(left, maxIsolateFor))
 	}
 	return rec
 }
@@ -241,12 +265,19 @@ func (w *Firewall) proved(ctx context.Context, passes []pass, left time.Duration
 }
 
 // takeBack makes everything what it was before and says why.
-func (w *Firewall) takeBack(ctx context.Context, passes []pass, before standing, old *record, why error) error {
+func (w *Firewall) takeBack(ctx context.Context, before standing, old *record, why error) error {
 	var err error
 	result := "nothing is cut off"
 	if before.on {
 		result = "the isolation that stood before goes on"
-		err = w.arm(ctx, passes, before.left)
+		var servers []netip.Addr
+		if old != nil {
+			servers = old.Servers
+		}
+		passes := w.passes(servers)
+		if err = w.arm(ctx, passes, before.left); err == nil && w.current != nil {
+			w.armed = append([]pass{}, passes...)
+		}
 	} else {
 		err = w.disarm(ctx)
 	}
@@ -308,7 +339,7 @@ func (w *Firewall) untilText(r *record) string {
 	if r.Permanent {
 		return "permanently, until it is released"
 	}
-	return fmt.Sprintf("until %s (%s)", r.Until.UTC().Format(time.RFC3339), r.left(w.cfg.Now()).Round(time.Second))
+	return fmt.Sprintf("until %s (%s)", r.Until.UTC().Format(time.RFC3339), r.left(w.now()).Round(time.Second))
 }
 
 func forText(d time.Duration, permanent bool) string {

@@ -96,7 +96,7 @@ func serversInUse() ([]netip.Addr, error) {
 			return nil, err
 		}
 		for _, s := range servers {
-			if !s.IsLoopback() && !s.IsUnspecified() && !s.IsMulticast() && !slices.Contains(out, s) {
+			if isHost(s) && !s.IsLoopback() && !slices.Contains(out, s) {
 				out = append(out, s)
 			}
 		}

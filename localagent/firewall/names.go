@@ -1,6 +1,7 @@
 package firewall
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -47,13 +48,25 @@ func (n *names) learn(host string, addrs []netip.Addr, now time.Time) {
 	}
 	for _, a := range addrs {
 		a = a.WithZone("").Unmap()
-		if a.IsValid() && !a.IsUnspecified() && !a.IsMulticast() && len(known) < maxAddresses {
+		if isHost(a) {
 			known[a] = now
 		}
 	}
 	if len(addrs) > 0 {
 		maps.DeleteFunc(known, func(_ netip.Addr, last time.Time) bool { return now.Sub(last) > keepAddress })
 	}
+	if len(known) > maxAddresses {
+		// What was answered last counts; of one long answer the same ones each time.
+		latest := slices.SortedFunc(maps.Keys(known), func(a, b netip.Addr) int { return cmp.Or(known[b].Compare(known[a]), a.Compare(b)) })
+		for _, a := range latest[maxAddresses:] {
+			delete(known, a)
+		}
+	}
+}
+
+// isHost reports whether an address can be that of one machine.
+func isHost(a netip.Addr) bool {
+	return a.IsValid() && !a.IsUnspecified() && !a.IsMulticast() && a != netip.AddrFrom4([4]byte{255, 255, 255, 255})
 }
 
 // of returns the addresses of a name in order.

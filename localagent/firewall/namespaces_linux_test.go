@@ -57,7 +57,7 @@ func runContainer(t *testing.T, name, near, address string) container {
 	up(t, name, near+"/24")
 	id, err := nsOf(strconv.Itoa(cmd.Process.Pid))
 	must(t, err)
-	c := container{place{id, cmd.Process.Pid}, cmd}
+	c := container{place{id, "/proc/" + strconv.Itoa(cmd.Process.Pid) + "/ns/net"}, cmd}
 	must(t, c.inside(func() error {
 		up(t, "eth0", address+"/24")
 		return addRoute("0.0.0.0", near)

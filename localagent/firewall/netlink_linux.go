@@ -20,7 +20,8 @@ const (
 	// drainWait bounds the wait for the rest of the answers after an error; they are there before the request returns.
 	drainWait = 5 * time.Millisecond
 	// The flags of NFTA_TABLE_FLAGS in linux/netfilter/nf_tables.h: the table dies with, or is orphaned by, the socket that made it.
-	tableOwner, tablePersist = 0x2, 0x4
+	// A dormant table is there and does nothing.
+	tableDormant, tableOwner, tablePersist = 0x1, 0x2, 0x4
 )
 
 // errRecorded stops a Conn that only encodes from waiting for answers.
@@ -95,6 +96,59 @@ func newTable(table *nftables.Table, flags uint32) (netlink.Message, error) {
 // flagsOf undoes the byte order in which the library reads table flags.
 func flagsOf(t *nftables.Table) uint32 {
 	return binary.BigEndian.Uint32(binary.NativeEndian.AppendUint32(nil, t.Flags))
+}
+
+// tableState is what the kernel says about a table.
+type tableState struct {
+	exists bool
+	flags  uint32
+}
+
+func (t tableState) is(flag uint32) bool { return t.flags&flag != 0 }
+
+// findTable asks for one table of the calling thread's network namespace. It never lists: the others may be a stranger's.
+func findTable(name string) (tableState, error) {
+	c, err := dialFilter()
+	if err != nil {
+		return tableState{}, err
+	}
+	defer func() { _ = c.Close() }()
+	return tableOf(c, name)
+}
+
+func tableOf(c *netlink.Conn, name string) (tableState, error) {
+	attrs, err := netlink.MarshalAttributes([]netlink.Attribute{{Type: unix.NFTA_TABLE_NAME, Data: []byte(name + "\x00")}})
+	if err != nil {
+		return tableState{}, fmt.Errorf("encode: %w", err)
+	}
+	got, err := c.Execute(netlink.Message{
+		Header: netlink.Header{Type: netlink.HeaderType(unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_GETTABLE), Flags: netlink.Request},
+		Data:   append(genMessage(unix.NFPROTO_INET, 0), attrs...),
+	})
+	if errors.Is(err, unix.ENOENT) {
+		return tableState{}, nil
+	}
+	if err != nil {
+		return tableState{}, fmt.Errorf("look for table %s: %w", name, err)
+	}
+	for _, m := range got {
+		if len(m.Data) < len(genMessage(0, 0)) {
+			continue
+		}
+		ad, err := netlink.NewAttributeDecoder(m.Data[len(genMessage(0, 0)):])
+		if err != nil {
+			return tableState{}, fmt.Errorf("table %s: %w", name, err)
+		}
+		ad.ByteOrder = binary.BigEndian
+		st := tableState{exists: true}
+		for ad.Next() {
+			if ad.Type() == unix.NFTA_TABLE_FLAGS {
+				st.flags = ad.Uint32()
+			}
+		}
+		return st, ad.Err()
+	}
+	return tableState{}, fmt.Errorf("table %s: the kernel does not answer", name)
 }
 
 // genMessage is struct nfgenmsg of linux/netfilter/nfnetlink.h.

@@ -120,7 +120,7 @@ func (p Peer) parse() (peer, error) {
 func (p *peer) parseHost(host string) error {
 	if addr, err := netip.ParseAddr(host); err == nil {
 		addr = addr.WithZone("").Unmap()
-		if addr.IsUnspecified() || addr.IsMulticast() || addr == netip.AddrFrom4([4]byte{255, 255, 255, 255}) {
+		if !isHost(addr) {
 			return fmt.Errorf("%s is no peer", addr)
 		}
 		p.prefix = netip.PrefixFrom(addr, addr.BitLen())

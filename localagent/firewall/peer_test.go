@@ -133,20 +133,56 @@ func TestAddressesOfANameAreKeptForAWhile(t *testing.T) {
 	}
 }
 
+func TestManyAddressesOfANameStayKnown(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	pool := func(first string, n int) (out []netip.Addr) {
+		for a := netip.MustParseAddr(first); len(out) < n; a = a.Next() {
+			out = append(out, a)
+		}
+		return out
+	}
+	var stable, rotating names
+	next := netip.MustParseAddr("10.1.0.1")
+	for minute := range 40 {
+		at := now.Add(time.Duration(minute) * time.Minute)
+		stable.learn("ksc", pool("10.0.0.1", maxAddresses), at)
+		if got := len(stable.of("ksc")); got != maxAddresses {
+			t.Errorf("minute %d: %d of the same %d addresses are kept", minute, got, maxAddresses)
+		}
+		answer := pool(next.String(), 8)
+		next = answer[7].Next()
+		rotating.learn("ksc", answer, at)
+		for _, a := range answer {
+			if !slices.Contains(rotating.of("ksc"), a) {
+				t.Errorf("minute %d: %s was just answered and is not kept", minute, a)
+			}
+		}
+	}
+	long := pool("10.2.0.1", 3*maxAddresses)
+	rotating.learn("ksc", long, now.Add(41*time.Minute))
+	first := rotating.of("ksc")
+	slices.Reverse(long)
+	rotating.learn("ksc", long, now.Add(42*time.Minute))
+	if !slices.Equal(first, rotating.of("ksc")) || len(first) != maxAddresses {
+		t.Error("a long answer changes what is kept of it")
+	}
+}
+
 func TestARecordEndsWhenItHasTo(t *testing.T) {
 	t.Parallel()
 	t0 := time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
-	r := &record{Version: recordVersion, Since: t0, Armed: t0, Until: t0.Add(time.Hour)}
+	r := &record{Version: recordVersion, Since: t0, deadline: deadline{Armed: t0, Until: t0.Add(time.Hour)}}
 	for now, want := range map[time.Duration]time.Duration{
 		0: time.Hour, 20 * time.Minute: 40 * time.Minute, time.Hour: -1, 2 * time.Hour: -time.Hour,
 		// Whoever turns the clock back does not make it longer.
 		-24 * time.Hour: time.Hour,
 	} {
-		if got := r.left(t0.Add(now)); got != want {
+		if got := r.left(moment{wall: t0.Add(now)}); got != want {
 			t.Errorf("after %s: %s left, want %s", now, got, want)
 		}
 	}
-	if got := (&record{Permanent: true}).left(t0); got != 0 {
+	if got := (&record{Permanent: true}).left(moment{wall: t0}); got != 0 {
 		t.Errorf("permanent: %s", got)
 	}
 }
@@ -154,7 +190,7 @@ func TestARecordEndsWhenItHasTo(t *testing.T) {
 func TestRecordsThatMakeNoSenseAreNotBelieved(t *testing.T) {
 	t.Parallel()
 	t0 := time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
-	good := record{Version: recordVersion, Since: t0, Armed: t0, Until: t0.Add(time.Hour)}
+	good := record{Version: recordVersion, Since: t0, deadline: deadline{Armed: t0, Until: t0.Add(time.Hour)}}
 	for name, change := range map[string]func(r *record){
 		"no end":              func(r *record) { r.Until = time.Time{} },
 		"an end and none":     func(r *record) { r.Permanent = true },
@@ -178,7 +214,7 @@ func TestRecordsThatMakeNoSenseAreNotBelieved(t *testing.T) {
 func FuzzRecord(f *testing.F) {
 	t0 := time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
 	b, err := encodeRecord(&record{
-		Version: recordVersion, OrderID: "o1", Since: t0, Armed: t0, Until: t0.Add(time.Hour),
+		Version: recordVersion, OrderID: "o1", Since: t0, deadline: deadline{Armed: t0, Until: t0.Add(time.Hour)},
 		Names: map[string][]netip.Addr{"ksc": {netip.MustParseAddr("192.0.2.1")}}, Servers: []netip.Addr{netip.MustParseAddr("::1")},
 	})
 	if err != nil {
@@ -215,7 +251,7 @@ func FuzzRecord(f *testing.F) {
 		if third, err := encodeRecord(r2); err != nil || !bytes.Equal(again, third) {
 			t.Fatalf("%s, %v, want %s", third, err, again)
 		}
-		if left := r.left(t0); left > maxIsolateFor {
+		if left := r.left(moment{wall: t0}); left > maxIsolateFor {
 			t.Fatalf("left = %s", left)
 		}
 	})

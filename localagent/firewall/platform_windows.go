@@ -18,9 +18,10 @@ import (
 type platform struct {
 	// mu makes changes of the filtering platform by this process one after the other.
 	mu sync.Mutex
-	// open and tasks are set by tests; nil = those of the system.
+	// open, tasks and lock, a file, are set by tests; zero = those of the system.
 	open  func() (engine, error)
 	tasks scheduler
+	lock  string
 }
 
 // with opens the packet filter for use. Errors of the opening are verdicts.
@@ -110,7 +111,7 @@ func replace(e engine, want []*wf.Rule, older func(filter) bool, applied func())
 // undone takes added filters away again after why, and checks that.
 func undone(e engine, added []*wf.Rule, why error) error {
 	var errs []error
-	for _, f := range added {
+	for _, f := range slices.Backward(added) { // the blocks are the last
 		errs = append(errs, e.remove(f.ID))
 	}
 	got, err := readFilters(e)
@@ -127,6 +128,19 @@ func undone(e engine, added []*wf.Rule, why error) error {
 	return verdict.Untouched("the change of the packet filter was taken back: %w", why)
 }
 
+// blocksFirst orders filters for their removal: whatever ends it in between, nobody is left with the blocks alone and cut off from the
+// peers as well.
+func blocksFirst(all []filter) []filter {
+	return slices.SortedStableFunc(slices.Values(all), func(a, b filter) int { return blockRank(a.Action) - blockRank(b.Action) })
+}
+
+func blockRank(a wf.Action) int {
+	if a == wf.ActionBlock {
+		return 0
+	}
+	return 1
+}
+
 // drop removes the filters that match, looks whether they are gone, and removes what nothing uses any more. The planned end may
 // stay: it finds nothing to do and goes.
 func drop(e engine, match func(filter) bool) error {
@@ -134,7 +148,7 @@ func drop(e engine, match func(filter) bool) error {
 	if err != nil {
 		return err
 	}
-	for _, f := range all {
+	for _, f := range blocksFirst(all) {
 		if match(f) {
 			if err := e.remove(f.ID); err != nil {
 				return fmt.Errorf("remove a filter: %w", err)

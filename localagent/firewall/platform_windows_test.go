@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -13,6 +14,7 @@ import (
 	"golang.org/x/sys/windows"
 
 	"github.com/edr-bridge/edr-bridge/bridge"
+	"github.com/edr-bridge/edr-bridge/localagent/files"
 	"github.com/edr-bridge/edr-bridge/localagent/verdict"
 )
 
@@ -36,6 +38,8 @@ type fakePlatform struct {
 	// onAdd sees each filter before it stands; an error refuses it. lie changes what is read back.
 	onAdd func(*wf.Rule) error
 	lie   func([]*wf.Rule) []*wf.Rule
+	// onRemove sees each filter before it goes; an error keeps it.
+	onRemove func(*wf.Rule) error
 }
 
 func (f *fakePlatform) prepare() error { f.prepared = true; return nil }
@@ -76,6 +80,11 @@ func (f *fakePlatform) add(r *wf.Rule) error {
 }
 
 func (f *fakePlatform) remove(id wf.RuleID) error {
+	if i := slices.IndexFunc(f.rules, func(r *wf.Rule) bool { return r.ID == id }); i >= 0 && f.onRemove != nil {
+		if err := f.onRemove(f.rules[i]); err != nil {
+			return err
+		}
+	}
 	f.rules = slices.DeleteFunc(f.rules, func(r *wf.Rule) bool { return r.ID == id })
 	return nil
 }
@@ -133,6 +142,7 @@ func newBench(t *testing.T, cfg Config) *bench {
 	}
 	b.platform.open = func() (engine, error) { return b.engine, nil }
 	b.platform.tasks = b.tasks
+	b.platform.lock = filepath.Join(t.TempDir(), "lock")
 	return b
 }
 
@@ -181,7 +191,7 @@ func TestWhoLooksAfterTheEndTakesTheIsolationAway(t *testing.T) {
 	// Another process: it knows nothing but what the filters carry.
 	b.now = b.now.Add(time.Hour)
 	other := newBench(t, Config{})
-	other.now, other.platform.open = b.now, b.platform.open
+	other.now, other.platform.open, other.platform.lock = b.now, b.platform.open, b.platform.lock
 	if st, err := other.Isolated(t.Context()); err != nil || st.On || len(b.engine.rules) > 0 {
 		t.Errorf("state %+v, %d filters, %v", st, len(b.engine.rules), err)
 	}
@@ -329,6 +339,65 @@ func TestAForeignFilterOfOursIsAnErrorAndNotForgotten(t *testing.T) {
 	b.engine.rules = []*wf.Rule{{ProviderData: []byte("{")}}
 	if _, err := b.Expire(t.Context()); err == nil {
 		t.Error("a filter without an end was passed over in silence")
+	}
+}
+
+func TestChangesOfTwoProcessesComeOneAfterTheOther(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, Config{Allow: everybody()})
+	if _, err := b.Isolate(t.Context(), Isolation{For: time.Minute}); err != nil {
+		t.Fatal(err)
+	}
+	planned, stood := b.tasks.at, len(b.engine.rules)
+	// What another process has while it changes something.
+	held, err := files.LockFile(b.platform.lock)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer held.Release()
+	soon := func() context.Context {
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		t.Cleanup(cancel)
+		return ctx
+	}
+	if _, err := b.Release(soon(), "o"); err == nil || len(b.engine.rules) != stood {
+		t.Errorf("release: %v, %d of %d filters", err, len(b.engine.rules), stood)
+	}
+	c := newBench(t, Config{})
+	c.platform.lock = b.platform.lock
+	if _, err := c.Block(soon(), bridge.BlockAddress{Address: "203.0.113.7"}, time.Minute); err == nil || len(c.engine.rules) > 0 {
+		t.Errorf("block: %v, %d filters", err, len(c.engine.rules))
+	}
+	b.now = b.now.Add(2 * time.Minute)
+	n, err := b.Expire(soon())
+	if err == nil || n != stood || len(b.engine.rules) > 0 || !b.tasks.at.Equal(planned) {
+		t.Errorf("expire: %v, %d of %d filters removed, the task is due %s", err, n, stood, b.tasks.at)
+	}
+}
+
+func TestWhoeverStopsInBetweenLeavesNobodyCutOffFromItsPeers(t *testing.T) {
+	t.Parallel()
+	for name, end := range map[string]func(*bench){
+		"release": func(b *bench) { _, _ = b.Release(t.Context(), "o") },
+		"expire":  func(b *bench) { b.now = b.now.Add(time.Hour); _, _ = b.Expire(t.Context()) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t, Config{Allow: everybody()})
+			if _, err := b.Isolate(t.Context(), Isolation{For: time.Minute}); err != nil {
+				t.Fatal(err)
+			}
+			b.engine.onRemove = func(r *wf.Rule) error {
+				if r.Action == wf.ActionPermit {
+					return windows.ERROR_ACCESS_DENIED
+				}
+				return nil
+			}
+			end(b)
+			if slices.ContainsFunc(b.engine.rules, func(r *wf.Rule) bool { return r.Action == wf.ActionBlock }) || len(b.engine.rules) == 0 {
+				t.Errorf("%d filters are left, a block among them, or no permit", len(b.engine.rules))
+			}
+		})
 	}
 }
 

@@ -34,16 +34,23 @@ type record struct {
 	OrderID string `json:"order"`
 	Reason  string `json:"reason,omitempty"`
 	Who     string `json:"who,omitempty"`
-	// Since is when the machine was isolated, Armed when the end was last set.
+	// Serial counts the records that were written: a running agent follows a later one of another process.
+	Serial uint64 `json:"serial,omitempty"`
+	// Since is when the machine was isolated.
 	Since time.Time `json:"since"`
-	Armed time.Time `json:"armed"`
-	// Until is zero for a permanent isolation.
-	Until     time.Time `json:"until,omitzero"`
-	Permanent bool      `json:"permanent,omitempty"`
+	// deadline is the end; a permanent isolation has none.
+	deadline
+	Permanent bool `json:"permanent,omitempty"`
+	// Claim is until when somebody holds the isolation who has no lease: a lapse goes back to it.
+	Claim deadline `json:"claim,omitzero"`
 	// Names are the addresses the peers' names stood for: early at boot nobody can be asked.
 	Names map[string][]netip.Addr `json:"names,omitempty"`
 	// Servers are the name servers that were in use.
 	Servers []netip.Addr `json:"servers,omitempty"`
+	// Namespaces are the other network namespaces it was put into, by their numbers in that boot of the machine: a release has to
+	// come by there, at once or when they can be found again.
+	Namespaces     []uint64 `json:"namespaces,omitempty"`
+	NamespacesBoot string   `json:"namespaces_boot,omitempty"`
 	// Released is when the isolation was ended; such a record tells a running agent that nobody else took the isolation away.
 	Released time.Time `json:"released,omitzero"`
 }
@@ -51,17 +58,26 @@ type record struct {
 // live reports whether the machine is to be isolated.
 func (r *record) live() bool { return r != nil && r.Released.IsZero() }
 
-// left returns how long the isolation goes on, which is at most what it was made for, however the clock was turned. It is
-// negative when the time is over, and 0 for a permanent one.
-func (r *record) left(now time.Time) time.Duration {
+// left returns how long the isolation goes on. It is negative when the time is over, and 0 for a permanent one.
+func (r *record) left(now moment) time.Duration {
 	if r.Permanent {
 		return 0
 	}
-	left := min(r.Until.Sub(now), r.Until.Sub(r.Armed))
-	if left == 0 {
-		return -1
+	return r.deadline.left(now)
+}
+
+// anchor makes a record from before a restart of the machine count by the clock nobody sets, and reports whether it did.
+func (r *record) anchor(now moment) bool {
+	if r.Boot == now.boot {
+		return false
 	}
-	return left
+	moved := false
+	for _, d := range []*deadline{&r.deadline, &r.Claim} {
+		if left := d.left(now); left > 0 {
+			d.Boot, d.Ends, moved = now.boot, now.up+left, true
+		}
+	}
+	return moved
 }
 
 func (r *record) check() error {
@@ -70,7 +86,7 @@ func (r *record) check() error {
 		return fmt.Errorf("%w: it is of version %d, this program writes %d", errRecord, r.Version, recordVersion)
 	case r.Permanent != r.Until.IsZero():
 		return fmt.Errorf("%w: it says neither an end nor permanent", errRecord)
-	case r.Since.IsZero(), r.Armed.IsZero(), !r.Permanent && !r.Until.After(r.Armed), !r.Permanent && r.Until.Sub(r.Armed) > maxIsolateFor:
+	case r.Since.IsZero(), r.Armed.IsZero(), !r.Permanent && !r.sane(), r.Claim != deadline{} && !r.Claim.sane():
 		return fmt.Errorf("%w: its times make no sense", errRecord)
 	}
 	return nil
@@ -134,10 +150,15 @@ func (w *Firewall) loadRecord() (*record, error) {
 	if len(b) > maxRecord {
 		return nil, fmt.Errorf("%w: it is larger than %d bytes", errRecord, maxRecord)
 	}
-	return decodeRecord(b)
+	r, err := decodeRecord(b)
+	if err != nil {
+		return nil, err
+	}
+	w.recallNamespaces(r)
+	return r, nil
 }
 
-// saveRecord puts r where the next start finds it: it is on disk when this returns. Nil removes the record.
+// saveRecord puts r where the next start finds it, as the latest record: it is on disk when this returns. Nil removes the record.
 func (w *Firewall) saveRecord(r *record) error {
 	if w.cfg.State == "" {
 		return nil
@@ -149,6 +170,13 @@ func (w *Firewall) saveRecord(r *record) error {
 		}
 		return files.SyncDir(w.cfg.State)
 	}
+	if disk, err := w.loadRecord(); err == nil && disk != nil {
+		r.Serial = max(r.Serial, disk.Serial)
+	}
+	r.Serial++
+	if r.Namespaces = w.namespaces(); len(r.Namespaces) > 0 {
+		r.NamespacesBoot = w.now().boot
+	}
 	b, err := encodeRecord(r)
 	if err != nil {
 		return err
@@ -156,5 +184,23 @@ func (w *Firewall) saveRecord(r *record) error {
 	if err := files.WriteDurable(name, b, 0o600); err != nil {
 		return fmt.Errorf("write the record of the isolation: %w", err)
 	}
+	return nil
+}
+
+// saveEnd writes that the isolation is over. A full disk must not keep a machine isolated: the record that cannot be replaced is
+// removed then, which needs no room.
+func (w *Firewall) saveEnd(orderID string, since time.Time) error {
+	now := w.now()
+	gone := &record{
+		Version: recordVersion, OrderID: short(orderID), Since: since, deadline: deadline{Armed: now.wall}, Permanent: true, Released: now.wall,
+	}
+	err := w.saveRecord(gone)
+	if err == nil {
+		return nil
+	}
+	if rerr := w.saveRecord(nil); rerr != nil {
+		return errors.Join(err, rerr)
+	}
+	w.log.Warn("the end of an isolation could not be written, its record was removed", "order", orderID, "err", err)
 	return nil
 }

@@ -6,17 +6,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"time"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/edr-bridge/edr-bridge/localagent/files"
 )
 
-const (
-	lockName = "isolation.lock"
-	lockPoll = 5 * time.Millisecond
-)
+const lockName = "isolation.lock"
 
 // trusted refuses a record somebody else could have written.
 func trusted(f *os.File) error {
@@ -40,21 +34,5 @@ func (w *Firewall) lock(ctx context.Context) (func(), error) {
 	if w.cfg.State == "" {
 		return func() {}, nil
 	}
-	name := filepath.Join(w.cfg.State, lockName)
-	poll := time.NewTicker(lockPoll)
-	defer poll.Stop()
-	for {
-		held, err := files.LockFile(name)
-		if err == nil {
-			return held.Release, nil
-		}
-		if !errors.Is(err, files.ErrLocked) {
-			return nil, fmt.Errorf("lock the isolation: %w", err)
-		}
-		select {
-		case <-ctx.Done():
-			return nil, fmt.Errorf("another process changes the isolation: %w", context.Cause(ctx))
-		case <-poll.C:
-		}
-	}
+	return lockFile(ctx, filepath.Join(w.cfg.State, lockName))
 }

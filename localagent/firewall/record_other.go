@@ -1,4 +1,4 @@
-//go:build !linux
+//go:build !linux && !windows
 
 package firewall
 
@@ -12,3 +12,10 @@ func trusted(*os.File) error { return nil }
 
 // lock does nothing: one agent changes the isolation.
 func (w *Firewall) lock(context.Context) (func(), error) { return func() {}, nil }
+
+// namespaces returns none: only Linux has network namespaces.
+func (w *Firewall) namespaces() []uint64 { return nil }
+
+func (w *Firewall) recallNamespaces(*record) {}
+
+func (w *Firewall) claimNamespaces() {}

@@ -1,6 +1,7 @@
 package firewall
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -19,15 +20,15 @@ const extendSlack = time.Second
 const EmergencyRelease = `systemctl stop edr-bridge-agent edr-bridge; kill -9 $(pidof edr-bridge)
 rm -f /var/lib/edr-bridge*/isolation/isolation.json # else the next start isolates again
 nft delete table inet edr_bridge_isolation
-for p in /proc/[0-9]*; do                           # containers with interfaces of their own
-  nsenter --net="$p/ns/net" nft delete table inet edr_bridge_isolation 2>/dev/null
+for n in /proc/[0-9]*/ns/net /run/netns/* /run/docker/netns/*; do   # containers, and namespaces somebody pinned
+  nsenter --net="$n" nft delete table inet edr_bridge_isolation 2>/dev/null
 done
 nft list tables                                     # edr_bridge_isolation is not among them any more
 `
 
 // State is whether and how this machine is isolated.
 type State struct {
-	// On says that the packet filter cuts at this moment; the rest is empty when it does not.
+	// On says that the packet filter cuts at this moment; the rest but Behind is empty when it does not.
 	On bool
 	// Until is when the system's own timer gives the network back; zero when Permanent.
 	Until     time.Time
@@ -37,6 +38,8 @@ type State struct {
 	OrderID, Reason, Who string
 	// Owned says that nobody but this process can change the rules, Intact that they are as they have to be.
 	Owned, Intact bool
+	// Behind names the other network namespaces in which an isolation was left behind; it is told when this machine is not isolated.
+	Behind []string
 	// Namespaces counts the other network namespaces that are cut off as well; Uncovered names those that are not.
 	Namespaces int
 	Uncovered  []string
@@ -58,6 +61,9 @@ func (w *Firewall) Isolated(ctx context.Context) (State, error) {
 	st, err := w.stands(ctx, nil)
 	if err != nil {
 		return State{}, fmt.Errorf("look at the isolation: %w", err)
+	}
+	if !st.on && st.stale {
+		return State{Behind: st.behind}, nil
 	}
 	if !st.on {
 		return State{}, nil
@@ -90,9 +96,18 @@ func (w *Firewall) Isolated(ctx context.Context) (State, error) {
 	return out, nil
 }
 
-// Release gives this machine its network back. It is done as well when the machine was not isolated. It blocks for some 10 ms.
-// Errors are *verdict.Error. Undo: Isolate.
+// Release gives this machine its network back, whoever else holds the isolation. It is done as well when the machine was not
+// isolated. It blocks for some 10 ms. Errors are *verdict.Error. Undo: Isolate.
 func (w *Firewall) Release(ctx context.Context, orderID string) (bridge.Receipt, error) {
+	return w.release(ctx, orderID, false)
+}
+
+// Lapse is Release for the leases whose time is over: a claim that is still ahead goes on, and the isolation ends with it.
+func (w *Firewall) Lapse(ctx context.Context, orderID string) (bridge.Receipt, error) {
+	return w.release(ctx, orderID, true)
+}
+
+func (w *Firewall) release(ctx context.Context, orderID string, lapse bool) (bridge.Receipt, error) {
 	if err := verdict.Stopped(ctx, "not begun"); err != nil {
 		return bridge.Receipt{}, err
 	}
@@ -117,82 +132,113 @@ func (w *Firewall) Release(ctx context.Context, orderID string) (bridge.Receipt,
 	}
 	defer unlock()
 	old := w.known()
-	if !st.exists && old == nil {
+	if !st.exists && old == nil && len(st.behind) == 0 {
 		return verdict.Done("was not isolated"), nil
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), finishWait)
 	defer cancel()
+	if now := w.now(); lapse && st.on && old != nil && old.Claim.left(now) > 0 {
+		rec := *old
+		rec.deadline, rec.Permanent = now.in(old.Claim.left(now)), false
+		if err := w.reset(ctx, old, &rec, unlock); err != nil {
+			return bridge.Receipt{}, verdict.Undecided("go back to what else holds the isolation: %w", err)
+		}
+		return verdict.Done("the isolation goes on " + w.untilText(&rec) + ": another order holds it without a lease"), nil
+	}
 	// The record goes first: a crash in between must not let the next start isolate again.
-	now := w.cfg.Now()
-	gone := &record{Version: recordVersion, OrderID: short(orderID), Since: now, Armed: now, Permanent: true, Released: now}
-	if err := w.saveRecord(gone); err != nil {
+	if err := w.saveEnd(orderID, w.now().wall); err != nil {
 		return bridge.Receipt{}, verdict.Untouched("not released: %w", err)
 	}
 	err = w.disarm(ctx)
 	if errors.Is(err, errOwned) {
-		err = w.handOver(ctx, unlock, func(s standing) bool { return !s.on })
+		err = w.handOver(ctx, unlock, func(s standing) bool { return !s.on && !s.stale })
 	}
-	if err == nil {
-		var after standing
-		if after, err = w.stands(ctx, nil); err == nil && after.on {
-			err = errors.New("the isolation still stands")
-		}
+	after, serr := w.stands(ctx, nil)
+	switch {
+	case serr != nil:
+		err = errors.Join(err, serr)
+	case after.on:
+		err = cmp.Or(err, errors.New("the isolation still stands"))
+	default:
+		// This machine is free; what other namespaces make of it is told.
+		err = nil
 	}
 	if err != nil {
 		err = errors.Join(err, w.saveRecord(old))
 		return bridge.Receipt{}, verdict.Undecided("release: %w", err)
 	}
 	w.current, w.armed = nil, nil
+	nudge(w.wake)
+	text := "released: the network is back"
 	if !st.on {
-		return verdict.Done("was not isolated"), nil
+		text = "was not isolated"
 	}
-	return verdict.Done("released: the network is back"), nil
+	if len(after.behind) > 0 {
+		text += "; NOT released: " + verdict.List(after.behind)
+		w.log.Warn("network namespaces are not released", "order", orderID, "namespaces", after.behind)
+	}
+	return verdict.Done(text), nil
 }
 
-// Extend lets an isolation go on at least until then: it never shortens. Nothing happens, within about a millisecond, when the
-// isolation lasts that long anyway. It answers ErrNotIsolated when this machine is not isolated; making an isolation permanent
-// takes Isolate.
+// Extend lets an isolation go on at least until then, or with the zero time until somebody releases the machine: it never shortens.
+// Nothing happens, within about a millisecond, when the isolation lasts that long anyway. It answers ErrNotIsolated when this
+// machine is not isolated, or is being released.
 func (w *Firewall) Extend(ctx context.Context, until time.Time) error {
-	if cause := context.Cause(ctx); cause != nil {
-		return fmt.Errorf("extend the isolation: %w", cause)
+	if err := w.extend(ctx, until); err != nil {
+		return fmt.Errorf("extend the isolation: %w", err)
 	}
+	return nil
+}
+
+func (w *Firewall) extend(ctx context.Context, until time.Time) error {
+	if cause := context.Cause(ctx); cause != nil {
+		return cause
+	}
+	forever := until.IsZero()
 	left := until.Sub(w.cfg.Now())
-	if left <= 0 || left > maxIsolateFor {
-		return fmt.Errorf("extend the isolation: %s is not within the next %s", until.UTC().Format(time.RFC3339), maxIsolateFor)
+	if !forever && (left <= 0 || left > maxIsolateFor) {
+		return fmt.Errorf("%s is not within the next %s", until.UTC().Format(time.RFC3339), maxIsolateFor)
 	}
 	w.isolation.Lock()
 	defer w.isolation.Unlock()
-	st, err := w.stands(ctx, nil)
-	if err != nil {
-		return fmt.Errorf("extend the isolation: %w", err)
-	}
-	switch {
-	case !st.on:
-		return fmt.Errorf("extend the isolation: %w", ErrNotIsolated)
-	case st.permanent, left-st.left < extendSlack, w.cfg.DryRun:
-		return nil
-	}
 	unlock, err := w.lock(ctx)
 	if err != nil {
-		return fmt.Errorf("extend the isolation: %w", err)
+		return err
 	}
 	defer unlock()
-	old := w.known()
-	rec := w.merged(Isolation{For: left}, old, st)
-	if err := w.saveRecord(rec); err != nil {
-		return fmt.Errorf("extend the isolation: %w", err)
+	st, err := w.stands(ctx, nil)
+	if err != nil {
+		return err
 	}
-	err = w.renew(ctx, left)
+	had := w.current != nil
+	old := w.known()
+	switch {
+	case !st.on, had && old == nil:
+		return ErrNotIsolated
+	case st.permanent, !forever && left-st.left < extendSlack, w.cfg.DryRun:
+		return nil
+	}
+	return w.reset(ctx, old, w.merged(Isolation{For: max(left, 0), Permanent: forever}, old, st), unlock)
+}
+
+// reset makes the end of a standing isolation that of rec; after an error the record is what it was. It needs both locks.
+func (w *Firewall) reset(ctx context.Context, old, rec *record, unlock func()) error {
+	if err := w.saveRecord(rec); err != nil {
+		return err
+	}
+	left := rec.left(w.now())
+	err := w.renew(ctx, left)
 	if errors.Is(err, errOwned) {
-		err = w.handOver(ctx, unlock, func(s standing) bool { return s.on && s.left > left-extendSlack })
+		err = w.handOver(ctx, unlock, func(s standing) bool { return s.ends(left) })
 	}
 	if err == nil {
-		if st, err = w.stands(ctx, nil); err == nil && (!st.on || st.left < left-extendSlack) {
+		var st standing
+		if st, err = w.stands(ctx, nil); err == nil && !st.ends(left) {
 			err = errors.New("the new end did not read back")
 		}
 	}
 	if err != nil {
-		return fmt.Errorf("extend the isolation: %w", errors.Join(err, w.saveRecord(old)))
+		return errors.Join(err, w.saveRecord(old))
 	}
 	w.current = rec
 	return nil

@@ -53,6 +53,9 @@ type rawFilter struct {
 	action          uint32
 }
 
+// What follows is the memory of a Windows of 64 bits: for another this must not build.
+var _ [136]byte = [unsafe.Sizeof(rawFilter{})]byte{}
+
 // rawValue is FWP_VALUE0: short values stand in it, long ones where it points to.
 type rawValue struct {
 	kind  uint32
@@ -98,6 +101,8 @@ func openFilterReader() (*filterReader, error) {
 func (r *filterReader) close() { _ = r.call("FwpmEngineClose0", uintptr(r.handle)) }
 
 // call calls a function that returns 0 or an error code.
+//
+//go:uintptrescapes
 func (r *filterReader) call(name string, args ...uintptr) error {
 	proc := r.dll.NewProc(name)
 	if err := proc.Find(); err != nil {
@@ -136,14 +141,15 @@ func (r *filterReader) page(enum windows.Handle, provider windows.GUID, out *[]*
 	)
 	err := r.call("FwpmFilterEnum0", uintptr(r.handle), uintptr(enum), readPage,
 		uintptr(unsafe.Pointer(&entries)), uintptr(unsafe.Pointer(&n))) //nolint:gosec // out parameters
-	if err != nil || n == 0 {
-		return 0, err
-	}
+	// An empty page is allocated, too.
 	defer func() {
-		if free := r.dll.NewProc("FwpmFreeMemory0"); free.Find() == nil {
+		if free := r.dll.NewProc("FwpmFreeMemory0"); entries != nil && free.Find() == nil {
 			_, _, _ = free.Call(uintptr(unsafe.Pointer(&entries))) //nolint:gosec // the function takes the address of the pointer
 		}
 	}()
+	if err != nil || n == 0 {
+		return 0, err
+	}
 	for _, f := range unsafe.Slice(entries, n) { //nolint:gosec // the platform says how many there are
 		if f == nil || f.provider == nil || *f.provider != provider {
 			continue

@@ -8,7 +8,10 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -66,6 +69,9 @@ func TestF45RootsThatAreNoPlacesOfFilesAreSkipped(t *testing.T) {
 		if got := skippedCount(r, why); got != want {
 			t.Errorf("%s: %d, want %d (%+v)", why, got, want, r.Skipped)
 		}
+	}
+	if err := r.Unseen(); err == nil || !strings.Contains(err.Error(), "4 of 5 folders could not be looked at") || r.Complete() {
+		t.Errorf("unseen: %v, want the roots that were named and are no places of files", err)
 	}
 }
 
@@ -134,4 +140,35 @@ func TestF45ACancelledScanStopsAndSaysHowFarItCame(t *testing.T) {
 		t.Errorf("%+v, stopped %q", r.Counts, r.Stopped)
 	}
 	agenttest.Eventually(t, "the goroutines of the scan have ended", func() bool { return runtime.NumGoroutine() <= before+2 })
+}
+
+func TestACollectorThatHangsIsLeftBehind(t *testing.T) {
+	t.Parallel()
+	block := make(chan struct{})
+	t.Cleanup(func() { close(block) })
+	var calls atomic.Int64
+	now := func() time.Time {
+		if calls.Add(1) == 2 { // by the collector, after the scan has asked when it began
+			<-block
+		}
+		return time.Now()
+	}
+	q, _ := query(t, v10("d", either(item("SystemInfoItem/hostname contains x"))))
+	r, err := Scan(t.Context(), q, Config{MaxTime: 50 * time.Millisecond, Now: now}, nil)
+	if v := verdict.Of(err); err == nil || v.Class != bridge.Retry || r.Stopped != "the collector of SystemInfoItem hangs" || r.Ended.IsZero() || len(r.Matches) != 0 {
+		t.Errorf("got %+v, %v: want the collector that hangs as an error", r, err)
+	}
+}
+
+func TestTablesOfLoginsThatAreFIFOsHoldNothingUp(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"lastlog", "wtmp"} {
+		h := host{root: t.TempDir()}
+		if err := errors.Join(os.MkdirAll(h.path("/var/log"), 0o755), unix.Mkfifo(h.path("/var/log/"+name), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := lastLogins(h, nil); err == nil || !strings.Contains(err.Error(), "is no regular file") {
+			t.Errorf("%s: %v, want that it is no regular file", name, err)
+		}
+	}
 }

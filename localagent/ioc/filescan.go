@@ -3,6 +3,7 @@ package ioc
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -26,7 +27,7 @@ const (
 	whyDenied    = "it vanished or may not be read"
 	whyDevice    = "it is on another filesystem than its root"
 	whyExcluded  = "it is excluded"
-	whyKeptOut   = "it is excluded, or is a mount that is walked by itself"
+	whyKeptOut   = "it is excluded, or is a mount, which is walked by itself or seen through another one"
 	whyTooLarge  = "not hashed: it is larger than max_file"
 	whyBudget    = "not hashed: max_bytes is used up"
 	whyChanged   = "not hashed: it changed while it was read"
@@ -84,6 +85,9 @@ func (s *scan) collectFiles(ctx context.Context) error {
 		s.walk(ctx, where, batches)
 	})
 	wg.Wait()
+	if n := len(where.roots) - s.walked; (n > 0 || s.walked == 0) && context.Cause(ctx) == nil && s.result.Stopped == "" && (s.walked == 0 || s.cfg.Scope == ScopeCustom) {
+		return fmt.Errorf("%d of %d folders could not be looked at", n, len(where.roots))
+	}
 	return nil
 }
 
@@ -155,6 +159,7 @@ func (s *scan) account(root string, stats files.WalkStats, err error) {
 	}
 	switch {
 	case err == nil:
+		s.walked++
 	case errors.Is(err, fs.ErrNotExist):
 		s.skip(whyNotThere, 1, root)
 	case errors.Is(err, files.ErrLink):

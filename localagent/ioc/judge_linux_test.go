@@ -256,6 +256,9 @@ func TestRecordsAreBoundedAndCounted(t *testing.T) {
 	if m := r.Matches[0]; len(m.Records) != defaultRecords || m.More != 500 || m.Terms[0].Objects != defaultRecords+500 {
 		t.Errorf("%d records and %d more of %d", len(m.Records), m.More, m.Terms[0].Objects)
 	}
+	if r.MoreFiles != 500 {
+		t.Errorf("%d more files, want those without a record", r.MoreFiles)
+	}
 }
 
 func FuzzEvaluate(f *testing.F) {

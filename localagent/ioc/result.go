@@ -1,6 +1,8 @@
 package ioc
 
 import (
+	"fmt"
+	"strings"
 	"time"
 
 	"github.com/edr-bridge/edr-bridge/localagent/files"
@@ -16,6 +18,8 @@ type Result struct {
 	// Files are the files that take part in a match, for those who act on them. Programs of processes and services that match are
 	// not among them: what a process was told to do is no reason to take its interpreter away.
 	Files []Target `json:"files"`
+	// MoreFiles counts records of files in matches that are not among Files; a file may count more than once.
+	MoreFiles int64 `json:"more_files"`
 	// Undecided are the ids of documents for which more combinations of true terms were seen than can be kept or tried: what
 	// matches is right, but there may be more.
 	Undecided []Text `json:"undecided"`
@@ -32,12 +36,37 @@ type Result struct {
 
 // Complete reports whether everything in the scope was looked at, but for what Skipped names.
 func (r *Result) Complete() bool {
+	return r.Unseen() == nil && r.Stopped == "" && len(r.Undecided) == 0
+}
+
+// Unseen is an error that says which kinds could not be collected whole; nil when all could, or the scan reached a limit of its Config.
+func (r *Result) Unseen() error {
+	var errs []string
 	for _, c := range r.Collected {
 		if c.Error != "" {
-			return false
+			errs = append(errs, fmt.Sprintf("%s: %s", c.Kind, c.Error))
 		}
 	}
-	return r.Stopped == "" && len(r.Undecided) == 0
+	if len(errs) == 0 {
+		return nil
+	}
+	return fmt.Errorf("not all could be looked at: %s", strings.Join(errs, "; "))
+}
+
+// Shorten cuts the lists of records, files and of what was left out to their first entries.
+func (r *Result) Shorten(most int) {
+	for i := range r.Matches {
+		m := &r.Matches[i]
+		cut := m.Records[min(most, len(m.Records)):]
+		m.More += int64(len(cut))
+		m.Records = m.Records[:len(m.Records)-len(cut)]
+	}
+	cut := r.Files[min(most, len(r.Files)):]
+	r.MoreFiles += int64(len(cut))
+	r.Files = r.Files[:len(r.Files)-len(cut)]
+	for i := range r.Skipped {
+		r.Skipped[i].Paths = r.Skipped[i].Paths[:min(most, len(r.Skipped[i].Paths))]
+	}
 }
 
 // Match is a document that matches.

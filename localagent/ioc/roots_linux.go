@@ -39,8 +39,8 @@ func chooseRoots(cfg Config, mounts []files.Mount) places {
 	switch cfg.Scope {
 	case ScopeAll:
 		roots, left = allRoots(cfg, mounts)
-		// Everything mounted somewhere is a root, or is seen through one: a second mount of the same filesystem would be
-		// walked again.
+		// Everything mounted somewhere is a root, is seen through one, or is left out by name: to enter it from another root would be to
+		// walk it again.
 		for _, m := range mounts {
 			covered[m.Point] = true
 		}
@@ -62,9 +62,9 @@ func chooseRoots(cfg Config, mounts []files.Mount) places {
 	return places{outermost(roots, mounts), left, covered}
 }
 
-// allRoots picks one mount of every filesystem with files.
+// allRoots picks mounts that together show every file of every filesystem with files.
 func allRoots(cfg Config, mounts []files.Mount) (roots []string, left []leftOut) {
-	best := map[string]files.Mount{}
+	byDevice := map[string][]files.Mount{}
 	for _, m := range mounts {
 		if cfg.excluded(m.Point) {
 			left = append(left, leftOut{m.Point, whyExcluded})
@@ -85,18 +85,31 @@ func allRoots(cfg Config, mounts []files.Mount) (roots []string, left []leftOut)
 			}
 		case local:
 		}
-		// Of a filesystem that is mounted several times, the place that shows most of it.
-		b, known := best[m.Device]
-		if !known || cmp.Or(cmp.Compare(len(m.Root), len(b.Root)), cmp.Compare(len(m.Point), len(b.Point))) < 0 {
-			best[m.Device] = m
-		}
+		byDevice[m.Device] = append(byDevice[m.Device], m)
 	}
-	for _, m := range mounts {
-		if best[m.Device] == m {
-			roots = append(roots, m.Point)
+	for _, same := range byDevice {
+		// Those that show most come first. One device does not mean one tree: subvolumes of btrfs and folders bound from one disk have it too.
+		slices.SortFunc(same, func(a, b files.Mount) int {
+			return cmp.Or(cmp.Compare(len(a.Root), len(b.Root)), cmp.Compare(len(a.Point), len(b.Point)), cmp.Compare(a.Point, b.Point))
+		})
+		var kept []files.Mount
+		for _, m := range same {
+			if !slices.ContainsFunc(kept, func(k files.Mount) bool { return shows(k, m, mounts) }) {
+				kept = append(kept, m)
+				roots = append(roots, m.Point)
+			}
 		}
 	}
 	return roots, left
+}
+
+// shows reports whether the files of mount m are seen through mount k of the same filesystem as well: k is of a folder above, and nothing
+// is mounted over the way there.
+func shows(k, m files.Mount, mounts []files.Mount) bool {
+	if k.Root != m.Root && !files.Below(m.Root, k.Root) {
+		return false
+	}
+	return mountOf(mounts, path.Join(k.Point, strings.TrimPrefix(m.Root, k.Root))) == k
 }
 
 // namedRoots takes the roots that lie on filesystems with files.

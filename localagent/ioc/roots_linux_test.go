@@ -3,7 +3,10 @@ package ioc
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
+
+	"github.com/edr-bridge/edr-bridge/localagent/files"
 )
 
 func TestRootsAreChosenFromTheMounts(t *testing.T) {
@@ -49,6 +52,32 @@ func TestRootsAreChosenFromTheMounts(t *testing.T) {
 	}
 	if got := chooseRoots(Config{Scope: ScopeAll}, mounts).covered; !got["/srv/u"] || !got["/proc"] || got["/etc"] {
 		t.Errorf("covered %v", got)
+	}
+	for layout, want := range map[string]string{
+		"subvolumes of btrfs": `[/ /home /snap]
+1 0 0:32 /root / rw - btrfs /dev/sda2 rw
+2 1 0:32 /home /home rw - btrfs /dev/sda2 rw
+3 1 0:32 /home/u /srv/u rw - btrfs /dev/sda2 rw
+4 1 0:32 /root-1 /snap rw - btrfs /dev/sda2 rw`,
+		"folders bound from one disk": `[/ /srv/x /srv/yy]
+1 0 0:50 / / rw - overlay overlay rw
+2 1 8:9 /data/x /srv/x rw - ext4 /dev/sdb1 rw
+3 1 8:9 /data/x /srv/again rw - ext4 /dev/sdb1 rw
+4 1 8:9 /data/y /srv/yy rw - ext4 /dev/sdb1 rw
+5 1 8:9 /data/y/z /srv/z rw - ext4 /dev/sdb1 rw`,
+		"a folder something else hides": `[/ /new /shown]
+1 0 8:1 / / rw - ext4 /dev/sda1 rw
+2 1 8:2 / /new rw - ext4 /dev/sdb1 rw
+3 1 8:1 /new/a /shown rw - ext4 /dev/sda1 rw`,
+	} {
+		want, table, _ := strings.Cut(want, "\n")
+		mounts, err := files.ParseMounts(strings.NewReader(table + "\n"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := chooseRoots(Config{Scope: ScopeAll}, mounts).roots; fmt.Sprint(got) != want {
+			t.Errorf("%s: roots %v, want %s", layout, got, want)
+		}
 	}
 	write(t, h.path("/proc/self/mountinfo"), "1 0 8:1 / / rw - ext4 /dev/sda1 rw\nnonsense\n")
 	if _, err := h.mounts(); err == nil {

@@ -12,8 +12,12 @@ import (
 	"github.com/edr-bridge/edr-bridge/localagent/verdict"
 )
 
-// progressEvery is how often a scan reports how far it is.
-const progressEvery = 500 * time.Millisecond
+const (
+	// progressEvery is how often a scan reports how far it is.
+	progressEvery = 500 * time.Millisecond
+	// grace is how long the collectors may take to end when the scan has to: a thread that hangs in the kernel ends never.
+	grace = 5 * time.Second
+)
 
 // errTime ends a scan that takes too long.
 var errTime = errors.New("the time for the scan is over")
@@ -22,7 +26,7 @@ var errTime = errors.New("the time for the scan is over")
 // until ctx ends. It changes nothing on the machine. What no document asks for is not collected; files come last and
 // are walked once, with the terms first that cost least. Progress is called about twice a second, and at the end, from the
 // goroutine that called Scan; nil = nobody. Errors are *verdict.Error: a cfg that is wrong, or the end of ctx, with
-// the result as far as it got.
+// the result as far as it got; or a collector that hangs, which is left behind with all it saw, so that nothing matches.
 func Scan(ctx context.Context, q *Query, cfg Config, progress func(Progress)) (Result, error) {
 	cfg, err := cfg.check()
 	if err != nil {
@@ -38,12 +42,14 @@ func Scan(ctx context.Context, q *Query, cfg Config, progress func(Progress)) (R
 	}
 	limited, stop := context.WithTimeoutCause(ctx, cfg.MaxTime, errTime)
 	defer stop()
-	var wg sync.WaitGroup
+	begun := s.result
 	done := make(chan struct{})
-	wg.Go(func() {
+	go func() { // who waits for it does so for a time only
 		defer close(done)
 		s.collect(limited)
-	})
+	}()
+	ended := limited.Done()
+	var patience <-chan time.Time
 	tick := time.NewTicker(progressEvery)
 	defer tick.Stop()
 	for running := true; running; {
@@ -52,9 +58,17 @@ func Scan(ctx context.Context, q *Query, cfg Config, progress func(Progress)) (R
 			running = false
 		case <-tick.C:
 			progress(s.progress())
+		case <-ended:
+			ended = nil
+			timer := time.NewTimer(grace)
+			defer timer.Stop()
+			patience = timer.C
+		case <-patience:
+			k, _ := s.kind.Load().(Kind)
+			begun.Counts, begun.Ended, begun.Stopped = s.counts(), cfg.Now().UTC(), fmt.Sprintf("the collector of %s hangs", k)
+			return begun, verdict.Untouched("%s: %w", begun.Stopped, context.Cause(limited))
 		}
 	}
-	wg.Wait()
 	s.finish()
 	if cause := context.Cause(limited); cause != nil && s.result.Stopped == "" && !s.whole {
 		s.result.Stopped = cause.Error()
@@ -82,9 +96,11 @@ type scan struct {
 	mu      sync.Mutex
 	skipped map[string]*Skipped
 
-	// result and whole belong to the goroutine of collect until that has ended. whole says that everything was looked at.
+	// What follows belongs to the goroutine of collect until that has ended. whole says that everything was looked at, walked is how many
+	// roots were.
 	result Result
 	whole  bool
+	walked int
 }
 
 // collect goes through the kinds.
@@ -220,6 +236,9 @@ func (s *scan) match(d *document, parts map[Kind][]*variant, targets *targets) M
 			}
 			for _, r := range v.records {
 				targets.add(r.target, m.ID)
+			}
+			if k == KindFile {
+				s.result.MoreFiles += v.count - int64(len(v.records))
 			}
 		}
 	}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"io"
 	"io/fs"
-	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -134,7 +133,7 @@ func lastLogins(h host, accounts []account) (map[string]time.Time, error) {
 			logins[user] = at
 		}
 	}
-	log, err := os.Open(h.path("/var/log/lastlog"))
+	log, err := openTable(h.path("/var/log/lastlog"))
 	if err == nil {
 		for _, a := range accounts {
 			var b [lastlogSize]byte
@@ -156,13 +155,13 @@ func lastLogins(h host, accounts []account) (map[string]time.Time, error) {
 
 // readTail reads whole records from the end of a file, limit bytes at most.
 func readTail(name string, limit int64) ([]byte, error) {
-	f, err := os.Open(name) //nolint:gosec // a table of the system
+	f, err := openTable(name)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = f.Close() }()
 	st, err := f.Stat()
-	if err != nil || !st.Mode().IsRegular() {
+	if err != nil {
 		return nil, err
 	}
 	from := max(0, st.Size()-limit) / utmpSize * utmpSize

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"time"
 
 	"github.com/edr-bridge/edr-bridge/bridge"
@@ -52,9 +53,13 @@ func (j *Jobs) carryOut(ctx context.Context, live *job, lock *files.Locked, work
 		j.leave(live)
 		return
 	}
+	if errors.Is(err, ErrNotBegun) {
+		j.drop(live)
+		return
+	}
 	live.mu.Lock()
 	r := &live.record
-	r.State, r.Detail, r.Ended = bridge.StateDone, detail, j.cfg.Now().UTC()
+	r.State, r.Detail, r.Note, r.Ended = bridge.StateDone, detail, "", j.cfg.Now().UTC()
 	if err != nil {
 		r.State, r.Detail = bridge.StateFailed, err.Error()
 	}
@@ -65,6 +70,7 @@ func (j *Jobs) carryOut(ctx context.Context, live *job, lock *files.Locked, work
 		}
 		r.Result = b
 	}
+	*r = r.short()
 	ended := *r
 	live.mu.Unlock()
 	if err != nil {
@@ -87,6 +93,14 @@ func (j *Jobs) leave(live *job) {
 	j.forget(live)
 }
 
+// drop removes the record of a job that never began.
+func (j *Jobs) drop(live *job) {
+	if err := os.Remove(j.file(live.record.ID)); err != nil {
+		j.cfg.Logger.Warn("record of a job that did not begin was not removed", "order", live.record.ID, "err", err)
+	}
+	j.forget(live)
+}
+
 func (j *Jobs) forget(live *job) {
 	j.mu.Lock()
 	delete(j.live, live.record.ID)
@@ -99,12 +113,18 @@ func (j *Jobs) run(ctx context.Context, live *job, work Work) (detail string, re
 	defer func() {
 		if v := recover(); v != nil {
 			err = fmt.Errorf("the work broke off: %v", v)
+			if note := live.now().Note; note != "" {
+				err = fmt.Errorf("%s; %w", note, err)
+			}
 		}
 	}()
 	var told time.Time
 	return work(ctx, func(text string) {
 		live.mu.Lock()
 		live.record.Detail = text
+		if live.record.Note != "" {
+			live.record.Detail = live.record.Note + "; " + text
+		}
 		r := live.record
 		live.mu.Unlock()
 		if now := j.cfg.Now(); now.Sub(told) >= tellEvery {
@@ -114,4 +134,26 @@ func (j *Jobs) run(ctx context.Context, live *job, work Work) (detail string, re
 			}
 		}
 	})
+}
+
+// Note writes down what a job of this process is about to change, or has changed: the text is on disk when it returns and stays in front of
+// later progress. A job with a note that is broken off ends as unknown. The empty text takes the note back.
+func (j *Jobs) Note(id, text string) error {
+	j.mu.Lock()
+	live := j.live[id]
+	j.mu.Unlock()
+	if live == nil {
+		return ErrUnknown
+	}
+	live.mu.Lock()
+	live.record.Note = text
+	if text != "" {
+		live.record.Detail = text
+	}
+	r := live.record
+	live.mu.Unlock()
+	if err := j.write(r); err != nil {
+		return fmt.Errorf("write down what the job changes: %w", err)
+	}
+	return nil
 }

@@ -34,6 +34,9 @@ var ErrUnknown = errors.New("no job of this order is known")
 // ErrGoesOn is returned by Work for what goes on by itself although nobody waits for it any more: the job stays running and can be resumed.
 var ErrGoesOn = errors.New("it goes on by itself")
 
+// ErrNotBegun is returned by Work that found nothing begun and began nothing: the job is forgotten, as if nobody had begun it.
+var ErrNotBegun = errors.New("nothing was begun")
+
 // Cancelled reports whether ctx ended because a person cancelled the job.
 func Cancelled(ctx context.Context) bool { return errors.Is(context.Cause(ctx), errCancelled) }
 
@@ -238,8 +241,14 @@ func (j *Jobs) interrupted(r Record) Record {
 	if r.State != bridge.StateRunning || goesOn(r.Kind) {
 		return r
 	}
-	r.State, r.Ended = bridge.StateFailed, j.cfg.Now().UTC()
-	r.Detail = "broken off when the agent ended: send it again (" + r.Detail + ")"
+	r.Ended = j.cfg.Now().UTC()
+	if r.Note != "" {
+		r.State = bridge.StateUnknown
+		r.Detail = "broken off when the agent ended, after it had begun to act: " + r.Note
+	} else {
+		r.State = bridge.StateFailed
+		r.Detail = "broken off when the agent ended: send it again (" + r.Detail + ")"
+	}
 	if err := j.write(r); err != nil {
 		j.cfg.Logger.Warn("end of a job was not written down", "order", r.ID, "err", err)
 	}
@@ -256,7 +265,7 @@ func (b *job) now() Record {
 }
 
 // Of returns the record of an order's job. A job that runs in another process shows the progress that was written down last; one that
-// nobody runs any more has failed. The error wraps ErrUnknown when there is none.
+// nobody runs any more has failed, or, when it has a note, is unknown. The error wraps ErrUnknown when there is none.
 func (j *Jobs) Of(id string) (Record, error) {
 	if err := checkID(id); err != nil {
 		return Record{}, fmt.Errorf("%w: %w", ErrUnknown, err)

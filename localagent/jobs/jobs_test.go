@@ -130,6 +130,48 @@ func TestJobOfADeadProcessHasFailed(t *testing.T) {
 	}
 }
 
+func TestAJobThatHadBegunToActEndsAsUnknownWhenItsProcessDies(t *testing.T) {
+	t.Parallel()
+	j := open(t)
+	acted, release := make(chan struct{}), make(chan struct{})
+	begin(t, j, "o1", func(_ context.Context, tell func(string)) (string, any, error) {
+		tell("7 of 9 files")
+		if err := j.Note("o1", "isolates this machine"); err != nil {
+			t.Error(err)
+		}
+		tell("8 of 9 files")
+		close(acted)
+		<-release
+		return "all told", nil, nil
+	})
+	<-acted
+	if r, err := j.Of("o1"); err != nil || r.Detail != "isolates this machine; 8 of 9 files" {
+		t.Errorf("of = %+v, %v, want the note in front of the progress", r, err)
+	}
+	// What a process that was killed at this moment leaves behind.
+	left, err := os.ReadFile(j.file("o1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	after := open(t)
+	if err := errors.Join(os.MkdirAll(after.cfg.Dir, 0o700), os.WriteFile(after.file("o1"), left, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		r, err := after.Of("o1")
+		if err != nil || r.State != bridge.StateUnknown || r.Ended.IsZero() || !strings.Contains(r.Detail, "broken off") || !strings.Contains(r.Detail, "isolates this machine") {
+			t.Errorf("of = %+v, %v, want unknown and what it had begun to do", r, err)
+		}
+	}
+	close(release)
+	if r := wait(t, j, "o1"); r.State != bridge.StateDone || r.Detail != "all told" || r.Note != "" {
+		t.Errorf("ended as %+v", r)
+	}
+	if err := j.Note("o1", "x"); !errors.Is(err, ErrUnknown) {
+		t.Errorf("a note on a job that ended: %v", err)
+	}
+}
+
 func TestResumeGoesOnWithWhatCanGoOn(t *testing.T) {
 	t.Parallel()
 	j := open(t)
@@ -239,8 +281,9 @@ func TestCloseBreaksJobsOff(t *testing.T) {
 func TestJobsWaitForTheirTurnAndCanBeCancelled(t *testing.T) {
 	t.Parallel()
 	j := open(t, func(c *Config) { c.AtOnce = 1 })
-	release := make(chan struct{})
-	begin(t, j, "o1", func(context.Context, func(string)) (string, any, error) { <-release; return "", nil, nil })
+	runs, release := make(chan struct{}), make(chan struct{})
+	begin(t, j, "o1", func(context.Context, func(string)) (string, any, error) { close(runs); <-release; return "", nil, nil })
+	<-runs // else the other one may have its turn first
 	begin(t, j, "o2", finds("x"))
 	if err := j.Cancel("o2"); err != nil {
 		t.Fatal(err)
@@ -319,8 +362,10 @@ func TestPruneForgetsOldJobsOnly(t *testing.T) {
 func TestResultsThatAreTooLongAreLeftOutAndSaidSo(t *testing.T) {
 	t.Parallel()
 	j := open(t)
-	begin(t, j, "o1", finds(strings.Repeat("x", maxResult)))
-	wait(t, j, "o1")
+	begin(t, j, "o1", finds(strings.Repeat("x", MaxResult)))
+	if r := wait(t, j, "o1"); r.Result != nil || !strings.Contains(r.Detail, "too long") {
+		t.Errorf("waited for: %v, %d bytes", r.Detail, len(r.Result))
+	}
 	if r, err := j.Of("o1"); err != nil || r.Result != nil || !strings.Contains(r.Detail, "too long") {
 		t.Errorf("of = %v %v, %v", r.Detail, len(r.Result), err)
 	}

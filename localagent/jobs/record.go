@@ -17,24 +17,28 @@ import (
 const (
 	// version is that of the files; another one is refused.
 	version = 1
-	// maxRecord bounds a file, maxResult what a job may leave in it. Longer results are left out and the record says so.
+	// maxRecord bounds a file.
 	maxRecord = 4 << 20
-	maxResult = 2 << 20
 	// maxID is the longest order id.
 	maxID      = 64
 	suffix     = ".json"
 	lockSuffix = ".lock"
 )
 
+// MaxResult is how many bytes of JSON a job may leave as its result. Longer ones are left out, and the record says so.
+const MaxResult = 2 << 20
+
 // Record is what is known of a job.
 type Record struct {
 	// ID is the id of the order, Kind its task.
 	ID   string      `json:"id"`
 	Kind bridge.Kind `json:"kind"`
-	// State is StateRunning, StateDone or StateFailed.
+	// State is StateRunning, StateDone or StateFailed; StateUnknown when the agent ended after the job had begun to change something.
 	State bridge.State `json:"state"`
 	// Detail says in words how far it is, or what became of it.
 	Detail string `json:"detail,omitempty"`
+	// Note says what the job has begun to change, or has changed, while it runs.
+	Note string `json:"note,omitempty"`
 	// Begun and Ended are UTC; Ended is zero while it runs.
 	Begun time.Time `json:"begun"`
 	Ended time.Time `json:"ended,omitzero"`
@@ -79,7 +83,7 @@ func (j *Jobs) read(id string) (Record, error) {
 
 // short returns the record without a result that is too long to keep.
 func (r Record) short() Record {
-	if len(r.Result) > maxResult {
+	if len(r.Result) > MaxResult {
 		r.Detail += fmt.Sprintf("; its result of %d bytes was too long to keep", len(r.Result))
 		r.Result = nil
 	}

@@ -2,11 +2,15 @@ package prevention
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"strconv"
 	"strings"
+	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -41,14 +45,65 @@ func identify(pid int) (Caller, error) {
 	return c, nil
 }
 
-// cmdline reads the arguments of the process. It can hang for as long as the process wants: its memory may be backed by a file system it
-// serves itself.
+// cmdline reads the arguments of the process. It can hang for as long as the process wants, see readLines.
 func cmdline(pid int) string {
 	b, err := readSome("/proc/"+strconv.Itoa(pid)+"/cmdline", maxCmdline)
 	if err != nil {
 		return ""
 	}
 	return string(bytes.ReplaceAll(bytes.TrimRight(b, "\x00"), []byte{0}, []byte{' '}))
+}
+
+// asking is a question for the command line of a process.
+type asking struct {
+	pid    int
+	answer chan string // has room for one
+}
+
+// readLines answers questions for command lines until ctx ends. The memory of a process may be backed by a file system it serves itself:
+// then the thread that reads it hangs for as long as that process likes, and not even SIGKILL ends it. So it has a table of descriptors of
+// its own, without the groups and the connection: they close with the process all the same, everything goes on, and the agent knows.
+func (l *listener) readLines(ctx context.Context) {
+	runtime.LockOSThread()
+	if unix.Gettid() == os.Getpid() { // /proc/self/fd is the table of the first thread, which the others go by
+		defer runtime.UnlockOSThread()
+		var elsewhere sync.WaitGroup
+		elsewhere.Go(func() { l.readLines(ctx) })
+		elsewhere.Wait()
+		return
+	}
+	// Locked for good: the thread ends with the goroutine.
+	err := unix.Unshare(unix.CLONE_FILES)
+	if err == nil {
+		for _, fd := range []int{l.exec.fd, l.file.fd, l.conn} {
+			_ = unix.Close(fd)
+		}
+	}
+	l.apart.Done()
+	if err != nil {
+		l.fault("command lines are not read: unshare", err)
+		return
+	}
+	each(ctx, l.lines, func(a asking) { a.answer <- cmdline(a.pid) })
+}
+
+// line returns the command line of a process, or "" when nobody knows it before the deadline.
+func (l *listener) line(ctx context.Context, pid int) string {
+	a := asking{pid, make(chan string, 1)}
+	patience := time.NewTimer(l.cfg.Deadline)
+	defer patience.Stop()
+	select {
+	case l.lines <- a:
+	default: // all who read hang
+		return ""
+	}
+	select {
+	case line := <-a.answer:
+		return line
+	case <-patience.C:
+	case <-ctx.Done():
+	}
+	return ""
 }
 
 // parseStat returns fields 4 and 22. The name in field 2 may hold anything, so the fields are counted from its last bracket.

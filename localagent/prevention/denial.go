@@ -13,7 +13,7 @@ type Outcome string
 const (
 	Denied    Outcome = "denied"    // it failed with EPERM
 	Logged    Outcome = "logged"    // the mode is LogOnly
-	Broken    Outcome = "broken"    // the breaker is open: too many different files were denied within a second
+	Broken    Outcome = "broken"    // the breaker stopped the rule: it denied too many different files within a second
 	Shielded  Outcome = "shielded"  // the file is protected; the rule has to go
 	Own       Outcome = "own"       // the agent itself started it
 	Undecided Outcome = "undecided" // nobody knew in time whether a rule is about the file
@@ -71,7 +71,7 @@ type Status struct {
 	Restarts int
 	// LastError is the last thing that went wrong, in words.
 	LastError string
-	// Disabled says that the emergency switch is on, Breaker why nothing is denied although it is off; empty = the breaker is closed.
+	// Disabled says that the emergency switch is on, Breaker which rules deny nothing because it stopped them; empty = none.
 	Disabled bool
 	Breaker  string
 	// Gaps are the executions the guard cannot prevent on this system, in words.

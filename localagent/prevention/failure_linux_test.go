@@ -2,6 +2,7 @@ package prevention
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -15,7 +16,6 @@ import (
 
 	"github.com/edr-bridge/edr-bridge/bridge"
 	"github.com/edr-bridge/edr-bridge/localagent/agenttest"
-	"github.com/edr-bridge/edr-bridge/localagent/files"
 	"github.com/edr-bridge/edr-bridge/localagent/verdict"
 )
 
@@ -121,7 +121,7 @@ func TestAKilledListenerFailsOpenAndComesBack(t *testing.T) {
 		t.Errorf("while no listener runs: exit %d, want %d", got, runs)
 	}
 	_, err := r.Add(t.Context(), "o2", bridge.PreventExecution{Hash: sumOf(t, good).SHA256})
-	if v := verdict.Of(err); err == nil || v.Class != bridge.Permanent || !strings.Contains(err.Error(), "start the agent") {
+	if v := verdict.Of(err); err == nil || v.Class != bridge.Retry || !strings.Contains(err.Error(), "not stored") {
 		t.Errorf("add while nothing is enforced: %v", err)
 	}
 	if rules, err := r.Rules(t.Context()); err != nil || len(rules) != 1 {
@@ -206,40 +206,144 @@ func TestAFileThatTakesTooLongToHashGoesOnAndIsReported(t *testing.T) {
 	}
 }
 
-func TestTheBreakerOpensAfterTooManyDifferentFiles(t *testing.T) {
+func TestTheListenerGuardsAsItsAgentDoesWhateverTheSettingsSayNow(t *testing.T) {
 	if !agenttest.Inside(t, unix.CLONE_NEWNS) {
 		return
 	}
-	r := newRig(t, func(s *settings) { s.Breaker = 3 })
-	evil := r.program("evil0")
+	r := newRig(t, nil)
+	evil := r.program("evil")
 	r.add(bridge.PreventExecution{Hash: sumOf(t, evil).SHA256})
-	lines := make([]string, 0, 6)
-	for i := 1; i <= 6; i++ {
-		lines = append(lines, r.copyOf(evil, fmt.Sprintf("evil%d", i)))
-	}
-	if got := r.sh("for p in " + strings.Join(lines, " ") + "; do $p && n=$((n+1)); done 2>/dev/null; exit $n"); got != 3 {
-		t.Errorf("%d of 6 went on, want 3", got)
-	}
-	d := r.told("that nothing is denied any more", func(d Denial) bool { return d.Outcome == Broken })
-	if s := r.status(); !strings.Contains(s.Breaker, "3 different files") || d.Why != s.Breaker {
-		t.Errorf("the breaker says %q, the report %q", s.Breaker, d.Why)
-	}
-	if _, err := r.Add(t.Context(), "o2", bridge.PreventExecution{Hash: sumOf(t, "/bin/true").SHA256}); err == nil || !strings.Contains(err.Error(), "resume") {
-		t.Errorf("add with an open breaker: %v", err)
-	}
-	if err := unix.Kill(r.status().PID, unix.SIGKILL); err != nil {
+	edited := r.set
+	edited.Mode, edited.Deadline, edited.State = LogOnly, time.Hour, t.TempDir()
+	text, err := json.Marshal(edited)
+	if err != nil {
 		t.Fatal(err)
 	}
-	agenttest.Eventually(t, "the guard knows", func() bool { return !r.Running() })
-	agenttest.Eventually(t, "another listener runs", r.Running)
-	if r.status().Breaker == "" {
-		t.Error("a restart closed the breaker")
-	}
-	if err := r.Resume(t.Context()); err != nil {
+	t.Setenv(settingsEnv, string(text))
+	first := r.status().PID
+	if err := unix.Kill(first, unix.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
+	agenttest.Eventually(t, "another listener runs", func() bool { s := r.status(); return s.Running && s.PID != first })
 	if got := r.sh(evil); got != notAllowed {
-		t.Errorf("after resume: exit %d, want %d", got, notAllowed)
+		t.Errorf("exit %d, want %d", got, notAllowed)
+	}
+}
+
+func TestUnderDryRunStoredRulesDenyNothingAndCanBeRemoved(t *testing.T) {
+	if !agenttest.Inside(t, unix.CLONE_NEWNS) {
+		return
+	}
+	r := prepareRig(t, nil)
+	stop := r.start()
+	evil := r.program("evil")
+	rule := r.add(bridge.PreventExecution{Hash: sumOf(t, evil).SHA256})
+	stop()
+	r.set.DryRun = true
+	r.renew()
+	r.start()
+	if got := r.sh(evil); got != runs {
+		t.Errorf("exit %d, want %d", got, runs)
+	}
+	r.told("the execution", func(d Denial) bool { return d.Outcome == Logged && d.Path == evil })
+	if s := r.status(); s.Mode != LogOnly {
+		t.Errorf("the mode is %s", s.Mode)
+	}
+	if err := r.Remove(t.Context(), rule.Ref); err != nil || len(mustRules(t, r)) != 0 {
+		t.Errorf("removed: %v, there are %v", err, mustRules(t, r))
+	}
+}
+
+func TestTheNameOfAProtectedFileProtectsNoOther(t *testing.T) {
+	if !agenttest.Inside(t, unix.CLONE_NEWNS) {
+		return
+	}
+	r := prepareRig(t, nil)
+	shell, byDigest, byPath := r.program("shell"), r.program("byDigest"), r.program("byPath")
+	r.set.Protect = []string{shell}
+	r.renew()
+	r.start()
+	r.add(bridge.PreventExecution{Hash: sumOf(t, byDigest).SHA256})
+	r.add(bridge.PreventExecution{Path: byPath})
+	for _, evil := range []string{byDigest, byPath} {
+		// In a mount namespace of his own anybody calls his file as he likes.
+		if got := r.sh("unshare -m sh -c 'mount --bind " + evil + " " + shell + " && exec " + shell + "'"); got != notAllowed {
+			t.Errorf("%s: exit %d, want %d", evil, got, notAllowed)
+		}
+	}
+	if got := r.sh(shell); got != runs {
+		t.Errorf("the protected file: exit %d", got)
+	}
+}
+
+// TestThreadsThatReadTheMemoryOfOthersHoldNoGroup: they may hang for as long as a stranger likes, and nothing may hang with them.
+func TestThreadsThatReadTheMemoryOfOthersHoldNoGroup(t *testing.T) {
+	if !agenttest.Inside(t, unix.CLONE_NEWNS) {
+		return
+	}
+	r := newRig(t, nil)
+	evil := r.program("evil")
+	r.add(bridge.PreventExecution{Hash: sumOf(t, evil).SHA256})
+	for range 20 {
+		if got := r.sh(evil); got != notAllowed {
+			t.Fatalf("exit %d, want %d", got, notAllowed)
+		}
+	}
+	r.told("the command line", func(d Denial) bool { return strings.Contains(d.Caller.Cmdline, evil) })
+	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*", r.status().PID))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var without int
+	for _, task := range tasks {
+		fds, err := filepath.Glob(task + "/fd/*")
+		if err != nil {
+			t.Fatal(err)
+		}
+		groups, sockets := 0, 0
+		for _, fd := range fds {
+			switch to, err := os.Readlink(fd); {
+			case err != nil:
+			case strings.Contains(to, "fanotify"):
+				groups++
+			case strings.HasPrefix(to, "socket:"):
+				sockets++
+			}
+		}
+		if groups == 0 && sockets == 0 && len(fds) > 0 {
+			without++
+			if filepath.Base(task) == fmt.Sprint(r.status().PID) {
+				t.Error("the first thread is one of them, and /proc/self/fd is its table")
+			}
+		}
+	}
+	if without != tellers {
+		t.Errorf("%d of %d threads hold no group, want %d", without, len(tasks), tellers)
+	}
+}
+
+func TestNamesAndKindsOfMountsDoNotEndTheGuard(t *testing.T) {
+	if !agenttest.Inside(t, unix.CLONE_NEWNS) {
+		return
+	}
+	var strange []string
+	for range 60 {
+		dir := t.TempDir()
+		kind, point := "fuse."+strings.Repeat("A", 3900), filepath.Join(dir, strings.Repeat("\x01<", 120))
+		if err := os.Mkdir(point, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		serve(t, point, kind)
+		strange = append(strange, point)
+	}
+	r := newRig(t, func(s *settings) { s.Only = append(s.Only, strange...) })
+	evil := r.program("evil")
+	r.add(bridge.PreventExecution{Hash: sumOf(t, evil).SHA256})
+	if got := r.sh(evil); got != notAllowed {
+		t.Errorf("exit %d, want %d", got, notAllowed)
+	}
+	if s := r.status(); len(s.Skipped) < 60 || s.Restarts != 0 {
+		t.Errorf("skipped are %d, restarts %d", len(s.Skipped), s.Restarts)
 	}
 }
 
@@ -269,6 +373,28 @@ func TestTheEmergencySwitchOpensEverything(t *testing.T) {
 	agenttest.Eventually(t, "the guard is back", r.Running)
 	if got := r.sh(evil); got != notAllowed {
 		t.Errorf("exit %d, want %d", got, notAllowed)
+	}
+}
+
+func TestAPersonStopsTheRulesAndResumesThem(t *testing.T) {
+	if !agenttest.Inside(t, unix.CLONE_NEWNS) {
+		return
+	}
+	r := newRig(t, nil)
+	evil := r.program("evil")
+	r.add(bridge.PreventExecution{Hash: sumOf(t, evil).SHA256})
+	if err := r.Disable(); err != nil {
+		t.Fatal(err)
+	}
+	agenttest.Eventually(t, "the guard opens", func() bool { return !r.Running() })
+	if got := r.sh(evil); got != runs {
+		t.Errorf("exit %d, want %d", got, runs)
+	}
+	if err := r.Resume(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := r.sh(evil); got != notAllowed {
+		t.Errorf("exit %d right after it was resumed, want %d", got, notAllowed)
 	}
 }
 
@@ -500,28 +626,4 @@ func mustRead(t *testing.T, path string) []byte {
 		t.Fatal(err)
 	}
 	return b
-}
-
-func TestBreakerCountsDifferentFilesOfOneSecond(t *testing.T) {
-	t.Parallel()
-	b := breaker{limit: 2}
-	now := time.Now()
-	for i, c := range []struct {
-		ino  uint64
-		at   time.Duration
-		want bool
-	}{
-		{1, 0, true},
-		{1, 0, true},
-		{2, 0, true},
-		{1, 900 * time.Millisecond, true},
-		{3, 1100 * time.Millisecond, true},
-		{4, 1200 * time.Millisecond, true},
-		{5, 1300 * time.Millisecond, false},
-		{1, time.Hour, false},
-	} {
-		if got := b.count(files.ID{Ino: c.ino}, now.Add(c.at)); got != c.want {
-			t.Errorf("step %d: %v, want %v", i, got, c.want)
-		}
-	}
 }

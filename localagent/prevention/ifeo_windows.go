@@ -85,7 +85,7 @@ func removeDebugger(e entry) error {
 		return err
 	}
 	if _, _, err := img.GetIntegerValue(ownFilter); err == nil {
-		if err := errors.Join(img.DeleteValue(valueFilter), img.DeleteValue(ownFilter)); err != nil {
+		if err := errors.Join(gone(img.DeleteValue(valueFilter)), gone(img.DeleteValue(ownFilter))); err != nil {
 			_ = img.Close()
 			return fmt.Errorf("write HKLM\\%s: %w", name, err)
 		}
@@ -95,6 +95,14 @@ func removeDebugger(e entry) error {
 		return err
 	}
 	return deleteKey(name)
+}
+
+// gone makes nothing of an error that says there was nothing to delete.
+func gone(err error) error {
+	if errors.Is(err, registry.ErrNotExist) {
+		return nil
+	}
+	return err
 }
 
 // debuggers finds our subkeys. One that would not hold is left out, so that it is written anew.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -24,10 +25,12 @@ const (
 	queued  = 64
 )
 
-// flight is one hashing of a file and all who wait for it.
+// flight is one hashing of a file and all who wait for it. The first of them lends its descriptor.
 type flight struct {
 	flightKey
 	riders []*pending
+	// begun says that a worker reads the file.
+	begun bool
 }
 
 type flightKey struct {
@@ -51,7 +54,7 @@ func (f *flights) board(p *pending, md5, sha256 bool, workers chan<- *flight) bo
 		fl.riders = append(fl.riders, p)
 		return true
 	}
-	fl := &flight{key, []*pending{p}}
+	fl := &flight{flightKey: key, riders: []*pending{p}}
 	select {
 	case workers <- fl:
 	default:
@@ -64,12 +67,50 @@ func (f *flights) board(p *pending, md5, sha256 bool, workers chan<- *flight) bo
 	return true
 }
 
+// begin returns whose descriptor is read; nil = nobody waits any more, and the flight is over.
+func (f *flights) begin(fl *flight) *pending {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(fl.riders) == 0 {
+		delete(f.under, fl.flightKey)
+		return nil
+	}
+	fl.begun = true
+	return fl.riders[0]
+}
+
+// leave takes those who were answered out of their flights, and gives their descriptors back: there is room for so many, and a process
+// may ask again and again. Whoever lends his descriptor to a worker stays. A flight that has not begun waits on without riders: the next
+// question about its file takes it.
+func (f *flights) leave(answered []*pending) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, fl := range f.under {
+		lent := 0
+		if fl.begun {
+			lent = 1
+		}
+		kept := fl.riders[:min(lent, len(fl.riders))]
+		for _, p := range fl.riders[len(kept):] {
+			if slices.Contains(answered, p) {
+				p.close()
+			} else {
+				kept = append(kept, p)
+			}
+		}
+		clear(fl.riders[len(kept):])
+		fl.riders = kept
+	}
+}
+
 // land ends a flight and returns who waited for it.
 func (f *flights) land(fl *flight) []*pending {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	delete(f.under, fl.flightKey)
-	return fl.riders
+	riders := fl.riders
+	fl.riders = nil
+	return riders
 }
 
 // judgement is a file a rule is about.
@@ -88,7 +129,10 @@ type telling struct {
 
 // hash reads the file of a flight and decides about all who wait for it.
 func (l *listener) hash(ctx context.Context, fl *flight) {
-	leader := fl.riders[0]
+	leader := l.flights.begin(fl)
+	if leader == nil {
+		return
+	}
 	sums, err := l.sums(ctx, leader, fl.md5, fl.sha256)
 	for _, p := range l.flights.land(fl) {
 		l.landed(p, sums, err)
@@ -144,15 +188,12 @@ func (l *listener) judge(j judgement) {
 	p, r := j.p, &j.p.rules.rules[j.rule]
 	d := p.denial(Denied, j.sums)
 	d.Rule = r.ID
-	if c, err := identify(p.pid); err == nil && alive(p.pidfd) {
-		d.Caller = c
-	}
-	// Where the agent is process 1, orphans of strangers are its children, too.
-	if d.Caller.PPID == l.agent && l.agent > 1 {
+	var own bool
+	if d.Caller, own = l.caller(p); own {
 		l.spare(p, d, Own, "the agent itself started it")
 		return
 	}
-	if why := l.safe.judge(p.file.ID, r, p.path); why != "" {
+	if why := l.safe.judge(p.file.ID, r, p.path, l.marks.places.holds); why != "" {
 		l.spare(p, d, Shielded, why)
 		return
 	}
@@ -160,12 +201,12 @@ func (l *listener) judge(j judgement) {
 	if err := l.marks.see(p.fd, p.file.made()); err != nil {
 		l.fault("mark a file", err)
 	}
-	switch {
-	case l.cfg.Mode == LogOnly:
+	if l.cfg.Mode == LogOnly {
 		l.spare(p, d, Logged, "")
 		return
-	case !l.breaker.count(p.file.ID, time.Now()):
-		l.spare(p, d, Broken, l.breaker.reason())
+	}
+	if !l.mayDeny(p, r, j.sums) {
+		l.spare(p, d, Broken, l.breaker.reason(r.ID))
 		return
 	}
 	l.safe.clear(p.file.ID, r.ID)
@@ -175,6 +216,34 @@ func (l *listener) judge(j judgement) {
 	default:
 		l.deny(p, d)
 	}
+}
+
+// caller says who asks, and whether the agent itself started it. Where the agent is process 1, orphans of strangers are its children, too.
+func (l *listener) caller(p *pending) (c Caller, own bool) {
+	c, err := identify(p.pid)
+	if err != nil || !alive(p.pidfd) {
+		return Caller{PID: p.pid}, false
+	}
+	return c, c.PPID == l.agent && l.agent > 1
+}
+
+// mayDeny asks the breaker. When that stops the rule the process goes on before it is written down.
+func (l *listener) mayDeny(p *pending, r *Rule, sums files.Digests) bool {
+	if p.open {
+		return l.breaker.reason(r.ID) == ""
+	}
+	sum := r.digest()
+	if sum == "" {
+		sum = sums.SHA256
+	}
+	ok, tripped := l.breaker.count(r.ID, p.file.ID, sum, time.Now())
+	if tripped {
+		p.answer(true)
+		if err := l.breaker.save(); err != nil {
+			l.fault("breaker", err)
+		}
+	}
+	return ok
 }
 
 // deny answers and reports. A process that was let go meanwhile is reported as that.
@@ -205,7 +274,7 @@ func (l *listener) spare(p *pending, d Denial, o Outcome, why string) {
 // tell finds out the command line while the process still waits, answers it, and then hashes the file for the report.
 func (l *listener) tell(ctx context.Context, t telling) {
 	if t.d.Caller.Start != 0 {
-		if line := cmdline(t.p.pid); alive(t.p.pidfd) {
+		if line := l.line(ctx, t.p.pid); alive(t.p.pidfd) {
 			t.d.Caller.Cmdline = line
 		}
 	}

@@ -6,11 +6,14 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path"
 	"runtime"
 	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/edr-bridge/edr-bridge/localagent/verdict"
 )
 
 const (
@@ -18,21 +21,23 @@ const (
 	shieldAge = time.Minute
 	// endPatience is how long the listener waits for workers that read files; the end of the process ends them.
 	endPatience = 2 * time.Second
+	// beginPatience is how long it waits for the agent's words about how to guard.
+	beginPatience = 10 * time.Second
+	// maxErrText bounds an error as it is told.
+	maxErrText = 4096
 )
 
 // errDisabled ends a listener that finds the emergency switch on.
 var errDisabled = errors.New("the emergency switch is on")
 
 // Listen is the whole life of the listener process: it watches the file systems, answers the kernel, and ends when ctx does, when the
-// agent closes its end of conn (or dies), or when the emergency switch is on. With its end everything may be executed. cfg is the agent's;
-// conn is the descriptor the agent handed over (3). The error has been told to the agent already.
+// agent closes its end of conn (or dies), or when the emergency switch is on. With its end everything may be executed. How to guard is
+// told by the agent; of cfg only Protected, Mounts, Logger and Now count. conn is the descriptor the agent handed over (3);
+// it is closed. The error has
+// been told to the agent already.
 //
 // The process must do nothing else: above all it must not start programs, because to start one would wait for its own answer.
 func Listen(ctx context.Context, cfg Config, conn *os.File) error {
-	cfg, err := cfg.checked()
-	if err != nil {
-		return err
-	}
 	fd, err := unix.FcntlInt(conn.Fd(), unix.F_DUPFD_CLOEXEC, 0)
 	if err == nil {
 		err = unix.SetNonblock(fd, true)
@@ -40,23 +45,36 @@ func Listen(ctx context.Context, cfg Config, conn *os.File) error {
 	if err != nil {
 		return fmt.Errorf("connection of the listener: %w", err)
 	}
+	_ = conn.Close()
 	link := os.NewFile(uintptr(fd), "agent")
 	defer func() { _ = link.Close() }()
-	if err = listen(ctx, cfg, link); err != nil {
-		_ = send(link, say{Err: err.Error()})
+	var told beginning
+	_ = link.SetReadDeadline(time.Now().Add(beginPatience))
+	if err = receive(link, make([]byte, maxPacket), &told); err == nil {
+		cfg, err = told.adopt(cfg).checked()
+	}
+	_ = link.SetReadDeadline(time.Time{})
+	if err == nil {
+		err = listen(ctx, cfg, link, fd)
+	}
+	if err != nil {
+		_ = send(link, say{Err: cut(err.Error(), maxErrText)})
 	}
 	return err
 }
 
-func listen(ctx context.Context, cfg Config, conn *os.File) error {
+func listen(ctx context.Context, cfg Config, conn *os.File, fd int) error {
 	rules, err := loadRules(cfg.State)
 	if err != nil {
 		return err
 	}
 	l := &listener{
-		cfg: cfg, self: os.Getpid(), agent: os.Getppid(), breaker: breaker{limit: cfg.Breaker},
-		hashing: make(chan *flight, maxPending), judging: make(chan judgement, queued), telling: make(chan telling, queued),
+		cfg: cfg, conn: fd, self: os.Getpid(), agent: os.Getppid(), breaker: breaker{limit: cfg.Breaker, state: cfg.State},
+		hashing: make(chan *flight, maxPending), judging: make(chan judgement, queued), telling: make(chan telling, queued), lines: make(chan asking, tellers),
 		reports: make(chan Denial, maxReports), end: make(chan error, 1),
+	}
+	if err := l.breaker.load(); err != nil {
+		return err
 	}
 	if err := l.safe.refresh(ctx, cfg.Protected); err != nil {
 		return err
@@ -113,16 +131,17 @@ func (l *listener) serve(ctx context.Context, conn *os.File) error {
 		l.over(l.loop(stop))
 	})
 	l.startWorkers(work, &others)
+	l.apart.Wait() // before there are files they would keep open
 	_, err := l.mounts.scan(l.exec, l.cfg.Mounts)
 	if watched, skipped := l.mounts.lists(); err == nil && len(watched) == 0 {
-		err = fmt.Errorf("no file system can be watched: %v", skipped)
+		err = fmt.Errorf("no file system can be watched: %s", verdict.List(skipped))
 	}
 	if err == nil {
 		for _, err := range l.marks.sync(l.rules.Load()) {
 			l.fault("mark", err)
 		}
 		l.since = l.cfg.Now()
-		err = send(conn, say{Status: l.status()})
+		err = sendStatus(conn, say{Status: l.status()})
 	}
 	if err != nil {
 		l.over(err)
@@ -167,6 +186,8 @@ func (l *listener) startWorkers(ctx context.Context, wg *sync.WaitGroup) {
 	}
 	for range tellers {
 		wg.Go(func() { each(ctx, l.telling, func(t telling) { l.tell(ctx, t) }) })
+		l.apart.Add(1)
+		wg.Go(func() { l.readLines(ctx) })
 	}
 }
 
@@ -197,7 +218,7 @@ func (l *listener) startWatchers(ctx context.Context, stop <-chan struct{}, conn
 	wg.Go(func() { l.every(ctx, shieldAge, func() { l.refresh(ctx) }) })
 	wg.Go(func() {
 		l.every(ctx, idle, func() {
-			if disabled(l.cfg.Disable) {
+			if l.cfg.disabled() {
 				l.over(errDisabled)
 			}
 		})
@@ -248,11 +269,11 @@ func (l *listener) obey(ctx context.Context, conn *os.File, writing *sync.Mutex)
 		}
 		answer := say{Seq: a.Seq}
 		if err := l.do(ctx, a); err != nil {
-			answer.Err = err.Error()
+			answer.Err = cut(err.Error(), maxErrText)
 		}
 		answer.Status = l.status()
 		writing.Lock()
-		err := send(conn, answer)
+		err := sendStatus(conn, answer)
 		writing.Unlock()
 		if err != nil {
 			return fmt.Errorf("answer the agent: %w", err)
@@ -265,12 +286,9 @@ func (l *listener) do(ctx context.Context, a ask) error {
 	case doStatus:
 		return nil
 	case doResume:
-		l.breaker.set("")
-		return nil
+		l.breaker.resume()
+		return l.breaker.save()
 	case doReload:
-		if a.Broken != "" {
-			l.breaker.set(a.Broken)
-		}
 		rules, err := loadRules(l.cfg.State)
 		if err != nil {
 			return err
@@ -283,21 +301,37 @@ func (l *listener) do(ctx context.Context, a ask) error {
 		for _, err := range failed {
 			l.fault("mark", err)
 		}
-		// The rule that came last is the one somebody waits for; others have had their answer.
-		if len(rules) > 0 {
-			return failed[rules[len(rules)-1].Path]
+		if l.breaker.keep(set) {
+			if err := l.breaker.save(); err != nil {
+				l.fault("breaker", err)
+			}
 		}
-		return nil
+		return l.missing(set, a.Rule, failed)
 	default:
 		return fmt.Errorf("the listener does not know %q", a.Do)
 	}
+}
+
+// missing says what keeps a rule from being in effect. Others have had their answer.
+func (l *listener) missing(set *ruleset, rule string, failed map[string]error) error {
+	i, ok := set.id[rule]
+	if !ok {
+		return nil
+	}
+	if why := l.breaker.reason(rule); why != "" {
+		return fmt.Errorf("%s: remove the rule, or resume", why)
+	}
+	if name := set.rules[i].Path; name != "" {
+		return errors.Join(failed[name], failed[path.Dir(name)])
+	}
+	return nil
 }
 
 // status is what the agent cannot know by itself.
 func (l *listener) status() *Status {
 	c := &l.counters
 	s := &Status{
-		PID: l.self, Since: l.since, Marks: l.marks.len(), Known: l.known.len(), Breaker: l.breaker.reason(),
+		PID: l.self, Since: l.since, Marks: l.marks.len(), Known: l.known.len(), Breaker: l.breaker.text(),
 		Decided: c.decided.Load(), Hashed: c.hashed.Load(), Timeouts: c.timeouts.Load(), Busy: c.busy.Load(),
 		Denials: c.denials.Load(), Spared: c.spared.Load(), Dropped: c.dropped.Load(),
 	}

@@ -34,6 +34,7 @@ type listener struct {
 	// be ignored by file.
 	exec, file *group
 	wake       int // eventfd
+	conn       int // the connection to the agent
 	dead       *deadman
 
 	// open guards closed: an answer is written before the groups are closed, or not at all.
@@ -54,10 +55,13 @@ type listener struct {
 	waiting []*pending
 	named   []int
 
-	flights  flights
-	hashing  chan *flight
-	judging  chan judgement
-	telling  chan telling
+	flights flights
+	hashing chan *flight
+	judging chan judgement
+	telling chan telling
+	lines   chan asking
+	// apart is done when those who read command lines have descriptors of their own.
+	apart    sync.WaitGroup
 	reports  chan Denial
 	counters counters
 	// trouble is the last thing that went wrong.
@@ -140,6 +144,9 @@ func (l *listener) expire(now time.Time) {
 			d.Why = fmt.Sprintf("the file could not be judged within %s", l.cfg.Deadline)
 			l.report(d)
 		}
+	}
+	if n > 0 {
+		l.flights.leave(l.waiting[:n])
 	}
 	clear(l.waiting[:n])
 	l.waiting = l.waiting[n:]
@@ -267,7 +274,12 @@ func (l *listener) hand(p *pending, rule int, sums files.Digests, md5, sha256 bo
 // overrun answers at once because everybody is busy: what was denied a moment ago is denied again, all else goes on.
 func (l *listener) overrun(p *pending, rule int, sums files.Digests) {
 	o, why := Undecided, "too many executions waited to be judged"
-	if rule >= 0 && l.safe.wasCleared(p.file.ID, p.rules.rules[rule].ID) && l.breaker.closed() && l.cfg.Mode == Block {
+	caller, own := Caller{PID: p.pid}, false
+	deny := rule >= 0 && l.cfg.Mode == Block && l.safe.wasCleared(p.file.ID, p.rules.rules[rule].ID) && l.breaker.reason(p.rules.rules[rule].ID) == ""
+	if deny {
+		caller, own = l.caller(p)
+	}
+	if deny && !own {
 		o, why = Denied, ""
 		l.counters.denials.Add(1)
 	} else {
@@ -275,6 +287,7 @@ func (l *listener) overrun(p *pending, rule int, sums files.Digests) {
 	}
 	p.answer(o != Denied)
 	d := p.denial(o, sums)
+	d.Caller = caller
 	if d.Why = why; rule >= 0 {
 		d.Rule = p.rules.rules[rule].ID
 	}
@@ -316,6 +329,6 @@ func (l *listener) report(d Denial) {
 
 // fault remembers what went wrong without ending the listener.
 func (l *listener) fault(doing string, err error) {
-	text := fmt.Sprintf("%s: %v", doing, err)
+	text := cut(fmt.Sprintf("%s: %v", doing, err), maxErrText)
 	l.trouble.Store(&text)
 }

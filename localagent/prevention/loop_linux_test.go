@@ -213,6 +213,116 @@ func TestAFileIsHashedOnceForAllWhoWait(t *testing.T) {
 	}
 }
 
+func TestWhoWasAnsweredHoldsNoDescriptors(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, 4, bridge.PreventExecution{Hash: evilMD5})
+	first := b.asks("unknown", 7)
+	var fds []int
+	ask := func() {
+		fd, err := unix.FcntlInt(uintptr(first.fd), unix.F_DUPFD_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fds = append(fds, fd)
+		b.handle(b.exec, event{mask: unix.FAN_OPEN_EXEC_PERM, fd: fd, pid: 8, pidfd: -1})
+	}
+	open := func() (n int) {
+		for _, p := range fds {
+			if _, err := unix.FcntlInt(uintptr(p), unix.F_GETFD, 0); err == nil {
+				n++
+			}
+		}
+		return n
+	}
+	riders := func() (n int) {
+		for _, fl := range b.flights.under {
+			n += len(fl.riders)
+		}
+		return n
+	}
+	for range 8 {
+		ask()
+	}
+	late := time.Now().Add(time.Minute)
+	if b.expire(late); riders() != 0 || len(b.hashing) != 1 {
+		t.Errorf("%d ride, %d are to be hashed", riders(), len(b.hashing))
+	}
+	if open() != 0 && !t.Failed() { // another test may have been given a number since
+		t.Logf("%d numbers are in use again", open())
+	}
+	ask() // takes the flight nobody waits for
+	ask()
+	fl := <-b.hashing
+	if lent := b.flights.begin(fl); lent == nil || riders() != 2 {
+		t.Fatalf("%d ride", riders())
+	}
+	if b.expire(late); riders() != 1 {
+		t.Errorf("%d ride, want the one whose descriptor is read", riders())
+	}
+	for _, p := range b.flights.land(fl) {
+		b.landed(p, files.Digests{MD5: md5Of}, nil)
+	}
+	// Nobody rides a flight to its end.
+	ask()
+	b.expire(late)
+	if b.hash(t.Context(), <-b.hashing); len(b.flights.under) != 0 {
+		t.Errorf("%d flights are left", len(b.flights.under))
+	}
+}
+
+func TestAReloadAnswersForTheRuleThatCameAlone(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, 0, bridge.PreventExecution{Path: "/a/one"}, bridge.PreventExecution{Path: "/b/two"}, bridge.PreventExecution{Path: "/c/three"})
+	set := b.rules.Load()
+	failed := map[string]error{"/a/one": unix.ENOSPC, "/b": unix.EMFILE}
+	for i, want := range []error{unix.ENOSPC, unix.EMFILE, nil} {
+		if err := b.missing(set, set.rules[i].ID, failed); !errors.Is(err, want) {
+			t.Errorf("rule %d: %v, want %v", i, err, want)
+		}
+	}
+	if err := b.missing(set, "", failed); err != nil {
+		t.Errorf("nobody waits: %v", err)
+	}
+}
+
+func TestAStatusThatIsTooLongIsToldWithoutItsLists(t *testing.T) {
+	t.Parallel()
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	here, there := os.NewFile(uintptr(pair[0]), "here"), os.NewFile(uintptr(pair[1]), "there")
+	t.Cleanup(func() { _ = here.Close(); _ = there.Close() })
+	if err := sendStatus(here, say{Seq: 7, Status: &Status{PID: 1, Filesystems: []string{strings.Repeat("a", maxPacket)}}}); err != nil {
+		t.Fatal(err)
+	}
+	var got say
+	if err := receive(there, make([]byte, maxPacket), &got); err != nil || got.Seq != 7 || got.Status == nil || got.Status.PID != 1 || len(got.Status.Skipped) != 1 {
+		t.Errorf("got %+v, %v", got, err)
+	}
+	// What a full status may hold has room.
+	s := Status{LastError: cut(strings.Repeat("\"", maxPacket), maxErrText)}
+	for range maxListed {
+		text := shownShort(strings.Repeat("\x01<&\"", 2000))
+		s.Filesystems, s.Skipped = append(s.Filesystems, text), append(s.Skipped, text+" ("+text+"): "+text)
+	}
+	if err := send(here, say{Status: &s}); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestTheKernelIsToldToStartWithoutPrevention(t *testing.T) {
+	t.Parallel()
+	for line, want := range map[string]bool{
+		"": false, "quiet edr_bridge.prevention=off ro\n": true, "edr_bridge.prevention=off": true,
+		"edr_bridge.prevention=on": false, "xedr_bridge.prevention=off": false, "edr_bridge.prevention=offx": false,
+	} {
+		if got := hasBootWord(line); got != want {
+			t.Errorf("%q: %v", line, got)
+		}
+	}
+}
+
 func TestNoMoreThanTheLimitWait(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, 2*maxPending, bridge.PreventExecution{Hash: evilMD5})

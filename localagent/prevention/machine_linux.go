@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path"
-	"path/filepath"
 	"strings"
 	"sync"
 
@@ -42,17 +41,19 @@ func (m *machine) current() *link {
 	return m.link
 }
 
-// apply makes the listener read the stored rules.
-func (m *machine) apply(ctx context.Context, _ []Rule) error { return m.tell(ctx, doReload) }
+// apply makes the listener read the stored rules, and answers what keeps the one of this id from being in effect; empty = none.
+func (m *machine) apply(ctx context.Context, _ []Rule, added string) error {
+	return m.tell(ctx, ask{Do: doReload, Rule: added})
+}
 
-func (m *machine) resume(ctx context.Context) error { return m.tell(ctx, doResume) }
+func (m *machine) resume(ctx context.Context) error { return m.tell(ctx, ask{Do: doResume}) }
 
-func (m *machine) tell(ctx context.Context, do string) error {
+func (m *machine) tell(ctx context.Context, a ask) error {
 	l := m.current()
 	if l == nil {
 		return errors.New("the guard does not run: start the agent")
 	}
-	s, err := l.ask(ctx, ask{Do: do})
+	s, err := l.ask(ctx, a)
 	if err != nil {
 		return err
 	}
@@ -66,7 +67,7 @@ func (m *machine) tell(ctx context.Context, do string) error {
 func (m *machine) status(ctx context.Context, s *Status) {
 	ctx, cancel := context.WithTimeout(ctx, askPatience)
 	defer cancel()
-	err := m.tell(ctx, doStatus)
+	err := m.tell(ctx, ask{Do: doStatus})
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	mode, rules, disabled := s.Mode, s.Rules, s.Disabled
@@ -93,8 +94,11 @@ func (m *machine) gaps(r *Rule) []string {
 	if r == nil || r.Path != "" {
 		gaps = append(gaps, "a file put at the path, opened by an interpreter before it is marked (milliseconds; 2 seconds when a folder above is renamed)")
 	}
+	if r == nil || r.Path != "" && !r.CaseSensitive {
+		gaps = append(gaps, "an interpreter that opens a file whose folders are spelled in another case than the folders that were there when the rule came")
+	}
 	if r == nil || r.digest() != "" {
-		gaps = append(gaps, fmt.Sprintf("the first execution of a file that takes more than %s to hash, and files over 4 GiB", m.cfg.Deadline))
+		gaps = append(gaps, fmt.Sprintf("the first execution of a file that takes more than %s to hash, or is written to meanwhile, and files over 4 GiB", m.cfg.Deadline))
 	}
 	gaps = append(gaps, "programs in memory (memfd_create), processes that run already, "+
 		"and file systems the listener cannot see or does not watch (network, FUSE, those of other mount namespaces)")
@@ -125,30 +129,55 @@ func (m *machine) probe(context.Context) (string, error) {
 	return "fanotify asks before files are executed", nil
 }
 
-// settle refuses paths of protected files, of links and of folders. Folders on the way that are links are replaced by what they lead to,
-// once and for all: the kernel names files by their real folders, and a link that is turned around must not turn the rule.
+// settle refuses paths of protected files, of links, of folders, and on file systems that are never looked at. Folders on the way that are
+// links are replaced by what they lead to, once and for all: the kernel names files by their real folders, and a link that is turned
+// around must not turn the rule. Without regard to case the folders are spelled as they are.
 func (m *machine) settle(_ context.Context, protected Protected, r Rule) (Rule, error) {
 	if r.Path == "" {
 		return r, nil
 	}
-	if folder, err := filepath.EvalSymlinks(path.Dir(r.Path)); err == nil {
-		r.Path = path.Join(folder, path.Base(r.Path))
+	all, err := files.Mounts()
+	if err != nil && !errors.Is(err, files.ErrMountsPartial) {
+		return Rule{}, verdict.Untouched("%w", err)
 	}
-	for _, name := range []string{r.Path, strings.ToLower(r.Path)} {
-		if reason, why := protected.ByPath(name); reason != bridge.ReasonNone && (name == r.Path || !r.CaseSensitive) {
-			return Rule{}, verdict.Refuse(reason, "%s is never denied: %s", verdict.Shown(r.Path), why)
+	at := newPlaces(all)
+	refused := func(err error) error {
+		switch {
+		case errors.Is(err, errServed):
+			return verdict.Refuse(bridge.ReasonUnsupported, "params.path: %w; give the digest alone, or send the order through KSC", err)
+		case errors.Is(err, errMoved):
+			return verdict.Untouched("%w", err)
+		default:
+			return verdict.Hopeless("%w", err)
 		}
+	}
+	given := r.Path
+	if r.Path, err = at.resolve(given, !r.CaseSensitive); err != nil {
+		return Rule{}, refused(err)
 	}
 	names := []string{r.Path}
 	if !r.CaseSensitive {
-		names = append(names, spellings(r.Path)...)
+		if lower, err := at.resolve(strings.ToLower(given), false); err == nil {
+			names = append(names, lower)
+		}
+		names = append(names, at.spellings(r.Path)...)
 	}
 	for _, name := range names {
-		var st unix.Stat_t
-		err := unix.Lstat(name, &st)
+		if why := at.why(name); why != "" {
+			if name == r.Path {
+				return Rule{}, refused(served(name, why))
+			}
+			continue
+		}
+		if reason, why := protected.ByPath(name); reason != bridge.ReasonNone {
+			return Rule{}, verdict.Refuse(reason, "%s is never denied: %s", verdict.Shown(r.Path), why)
+		}
+		st, err := at.stat(name)
 		switch {
 		case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENOTDIR):
 			continue
+		case errors.Is(err, errServed), errors.Is(err, errMoved):
+			return Rule{}, refused(err)
 		case err != nil:
 			return Rule{}, verdict.Hopeless("look at %s: %w", verdict.Shown(name), err)
 		}
@@ -156,7 +185,7 @@ func (m *machine) settle(_ context.Context, protected Protected, r Rule) (Rule, 
 			return Rule{}, verdict.Refuse(reason, "%s is never denied: %s", verdict.Shown(name), why)
 		}
 		if name == r.Path {
-			if err := nameable(name, st.Mode); err != nil {
+			if err := nameable(at, name, st.Mode); err != nil {
 				return Rule{}, err
 			}
 		}
@@ -166,14 +195,14 @@ func (m *machine) settle(_ context.Context, protected Protected, r Rule) (Rule, 
 }
 
 // nameable refuses what a rule by path would never meet.
-func nameable(name string, mode uint32) error {
+func nameable(at *places, name string, mode uint32) error {
 	switch mode & unix.S_IFMT {
 	case unix.S_IFREG:
 		return nil
 	case unix.S_IFLNK:
-		to, err := filepath.EvalSymlinks(name)
-		if err != nil {
-			to = "nowhere"
+		to := "nowhere"
+		if real, err := at.resolve(path.Join(name, "x"), false); err == nil {
+			to = path.Dir(real)
 		}
 		return verdict.Refuse(bridge.ReasonInvalid, "params.path: %s is a link, and may lead elsewhere tomorrow: name the file it leads to (%s)",
 			verdict.Shown(name), verdict.Shown(to))
@@ -184,14 +213,12 @@ func nameable(name string, mode uint32) error {
 	}
 }
 
-// spellings returns the names in the folder that differ from that of the path in case only.
-func spellings(name string) []string {
-	f, err := os.Open(path.Dir(name))
+// spellings returns the paths in the folder of name that differ from it in the case of the last name only.
+func (p *places) spellings(name string) []string {
+	names, err := p.names(path.Dir(name))
 	if err != nil {
 		return nil
 	}
-	defer func() { _ = f.Close() }()
-	names, _ := f.Readdirnames(maxNames)
 	var found []string
 	for _, n := range names {
 		if other := path.Join(path.Dir(name), n); other != name && folded(other) == folded(name) {

@@ -1,6 +1,7 @@
 package prevention
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -115,8 +116,9 @@ func realName(path string) (string, error) {
 	return real, err
 }
 
-// apply makes exactly the rules stand in the registry and reads them back.
-func (m *machine) apply(ctx context.Context, rules []Rule) error {
+// apply makes exactly the rules stand in the registry and reads them back. Of rules that cannot be expressed any more only the one of this
+// id, if one is given, is an error: the others must not keep rules from coming and going, and check tells about them.
+func (m *machine) apply(ctx context.Context, rules []Rule, added string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if !windows.GetCurrentProcessToken().IsElevated() {
@@ -126,10 +128,12 @@ func (m *machine) apply(ctx context.Context, rules []Rule) error {
 	if err != nil {
 		return err
 	}
-	want, err := m.entries(ctx, rules, have)
-	if err != nil {
-		return err
+	if i := slices.IndexFunc(rules, func(r Rule) bool { return r.ID == added }); i >= 0 {
+		if _, err := m.entries(ctx, rules[i:i+1], have); err != nil {
+			return err
+		}
 	}
+	want, _ := m.entries(ctx, rules, have)
 	return write(want, have)
 }
 
@@ -233,7 +237,7 @@ func (m *machine) run(ctx context.Context) error {
 	var checked time.Time
 	off := false
 	for {
-		if now := disabled(m.cfg.Disable); now != off || m.cfg.Now().Sub(checked) >= checkEvery {
+		if now := m.cfg.disabled(); now != off || m.cfg.Now().Sub(checked) >= checkEvery {
 			m.check(ctx, now)
 			off, checked = now, m.cfg.Now()
 		}
@@ -250,13 +254,13 @@ func (m *machine) check(ctx context.Context, off bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	rules, err := loadRules(m.cfg.State)
-	if off {
-		rules = nil
-	}
-	if err == nil && m.cfg.DryRun {
+	switch {
+	case off: // whatever is wrong with them
+		err = errors.Join(err, m.restore(ctx, nil))
+	case err != nil:
+	case m.cfg.DryRun:
 		return
-	}
-	if err == nil {
+	default:
 		err = m.restore(ctx, rules)
 	}
 	if err != nil && (m.trouble == nil || err.Error() != m.trouble.Error()) {
@@ -285,14 +289,14 @@ func (m *machine) restore(ctx context.Context, rules []Rule) error {
 
 // running reports whether rules can be in effect: what stands in the registry holds also while nothing of ours runs.
 func (m *machine) running() bool {
-	return windows.GetCurrentProcessToken().IsElevated() && !disabled(m.cfg.Disable)
+	return windows.GetCurrentProcessToken().IsElevated() && !m.cfg.disabled()
 }
 
 func (m *machine) status(_ context.Context, s *Status) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	s.Restarts = m.restored
-	s.Disabled = disabled(m.cfg.Disable)
+	s.Disabled = m.cfg.disabled()
 	if m.trouble != nil {
 		s.LastError = m.trouble.Error()
 	}
@@ -343,6 +347,27 @@ func (m *machine) probe(context.Context) (string, error) {
 	}
 	return "programs are kept from starting by path only (Image File Execution Options): this Windows does not enforce Software Restriction Policies; nothing is reported", nil
 }
+
+// Standing returns what keeps programs from starting on this machine by rules of ours, in words, whichever state folder they are stored in:
+// it holds also when nothing of ours is installed any more.
+func Standing() ([]string, error) {
+	have, err := ownEntries()
+	if err != nil {
+		return nil, err
+	}
+	out := make([]string, 0, len(have))
+	for _, e := range have {
+		what := verdict.Shown(e.path)
+		if e.path == "" {
+			what = "the content " + cmp.Or(e.sha256, e.md5)
+		}
+		out = append(out, fmt.Sprintf("%s is kept from starting (rule %s)", what, e.rule))
+	}
+	return out, nil
+}
+
+// bootedWithout reports whether the machine was started with the emergency switch on; Windows passes no words to it.
+func bootedWithout() bool { return false }
 
 // trusted reports whether somebody else can have written the stored rules: they and their folder must belong to SYSTEM, the
 // administrators or the user of this process.

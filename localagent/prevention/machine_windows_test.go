@@ -76,7 +76,7 @@ func registryGuard(t *testing.T, change func(*Config)) *Guard {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := g.machine.apply(context.WithoutCancel(t.Context()), nil); err != nil {
+		if err := g.machine.apply(context.WithoutCancel(t.Context()), nil, ""); err != nil {
 			t.Errorf("clean the registry: %v", err)
 		}
 		if left, err := ownEntries(); err != nil || len(left) > 0 {
@@ -319,7 +319,7 @@ func TestTheEmergencySwitchEmptiesTheRegistry(t *testing.T) {
 	if err := os.WriteFile(off, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	g.machine.check(t.Context(), disabled(off))
+	g.machine.check(t.Context(), g.machine.cfg.disabled())
 	if have, err := ownEntries(); err != nil || len(have) > 0 || g.Running() {
 		t.Errorf("entries %+v, %v", have, err)
 	}
@@ -329,8 +329,63 @@ func TestTheEmergencySwitchEmptiesTheRegistry(t *testing.T) {
 	if err := os.Remove(off); err != nil {
 		t.Fatal(err)
 	}
-	g.machine.check(t.Context(), disabled(off))
+	g.machine.check(t.Context(), g.machine.cfg.disabled())
 	if have, err := ownEntries(); err != nil || len(have) != 2 {
+		t.Errorf("entries %+v, %v", have, err)
+	}
+}
+
+func TestTheEmergencySwitchEmptiesTheRegistryWhateverTheRulesAreLike(t *testing.T) {
+	off := filepath.Join(t.TempDir(), "disable")
+	for name, change := range map[string]func(*Guard) error{
+		"damaged": func(g *Guard) error { return os.WriteFile(filepath.Join(g.cfg.State, rulesFile), []byte("{"), 0o600) },
+		"dry run": func(g *Guard) error { g.machine.cfg.DryRun = true; return nil },
+	} {
+		g := registryGuard(t, func(c *Config) { c.Disable = off })
+		path, _, _ := program(t, "evil.exe", "no program")
+		if _, err := g.Add(t.Context(), "o1", bridge.PreventExecution{Path: path}); err != nil {
+			t.Fatal(err)
+		}
+		if err := change(g); err != nil {
+			t.Fatal(err)
+		}
+		g.machine.check(t.Context(), true)
+		if have, err := ownEntries(); err != nil || len(have) > 0 {
+			t.Errorf("%s: entries %+v, %v", name, have, err)
+		}
+	}
+}
+
+func TestARuleThatCannotBeExpressedAnyMoreKeepsNoOtherFromComingAndGoing(t *testing.T) {
+	g := registryGuard(t, nil)
+	old, sum, _ := program(t, "old.exe", "no program")
+	if _, err := g.Add(t.Context(), "o1", bridge.PreventExecution{Path: old, Hash: sum}); err != nil {
+		t.Fatal(err)
+	}
+	have, err := ownEntries()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range have { // a group policy took them
+		if err := e.remove(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Remove(old); err != nil {
+		t.Fatal(err)
+	}
+	path, _, _ := program(t, "evil.exe", "another program")
+	rule, err := g.Add(t.Context(), "o2", bridge.PreventExecution{Path: path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if have, err := ownEntries(); err != nil || len(have) == 0 {
+		t.Errorf("entries %+v, %v", have, err)
+	}
+	if err := g.Remove(t.Context(), rule.Ref); err != nil {
+		t.Error(err)
+	}
+	if have, err := ownEntries(); err != nil || len(have) != 0 {
 		t.Errorf("entries %+v, %v", have, err)
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/edr-bridge/edr-bridge/localagent/files"
+	"github.com/edr-bridge/edr-bridge/localagent/verdict"
 )
 
 const (
@@ -34,6 +35,7 @@ const (
 type marks struct {
 	g       *group
 	inotify int
+	places  mountTable
 
 	// mu guards known and stale. It is never held during a system call that may wait.
 	mu    sync.Mutex
@@ -85,11 +87,8 @@ func (m *marks) len() int {
 
 // see marks an open file, whatever its path.
 func (m *marks) see(fd int, id made) error {
-	if err := m.g.markFile(fd); err != nil {
-		return err
-	}
-	m.add(id, "")
-	return nil
+	m.add(id, "") // first: for want of room it drops all marks
+	return m.g.markFile(fd)
 }
 
 // add remembers a marked file. Beyond maxMarks the others are dropped, and are found again by their paths or when they are seen.
@@ -138,58 +137,66 @@ func (m *marks) lookAll(fresh bool) map[string]error {
 	}
 	failed := make(map[string]error)
 	for folder, rules := range m.byDir {
-		came, anyCase := m.watch(folder), false
+		fd, err := m.places.open(folder)
+		if err != nil {
+			for _, i := range rules {
+				delete(m.last, m.rules.rules[i].Path)
+				if errors.Is(err, errServed) { // else it is not there, or not yet; recheck comes by again
+					failed[m.rules.rules[i].Path] = err
+				}
+			}
+			continue
+		}
+		came, anyCase := m.watch(folder, fd), false
 		for _, i := range rules {
 			r := &m.rules.rules[i]
 			anyCase = anyCase || !r.CaseSensitive
-			if err := m.look(r.Path); err != nil {
+			if err := m.look(fd, r.Path); err != nil {
 				failed[r.Path] = err
 			}
 		}
 		if (fresh || came) && anyCase {
-			if err := m.lookFolder(folder); err != nil {
+			if err := m.lookFolder(folder, fd); err != nil {
 				failed[folder] = err
 			}
 		}
+		_ = unix.Close(fd)
 	}
 	return failed
 }
 
-// watch reports whether the folder is watched from now on and was not before.
-func (m *marks) watch(folder string) bool {
-	const what = unix.IN_CREATE | unix.IN_MOVED_TO | unix.IN_ONLYDIR | unix.IN_DONT_FOLLOW
-	wd, err := unix.InotifyAddWatch(m.inotify, folder, what)
+// watch reports whether the pinned folder is watched from now on and was not before.
+func (m *marks) watch(folder string, fd int) bool {
+	wd, err := unix.InotifyAddWatch(m.inotify, "/proc/self/fd/"+strconv.Itoa(fd), unix.IN_CREATE|unix.IN_MOVED_TO|unix.IN_ONLYDIR)
 	if err != nil {
-		return false // it is not there, or not yet; recheck comes by again
+		return false // gone meanwhile
 	}
 	known, ok := m.watches[folder]
 	m.watches[folder], m.folders[wd] = wd, folder
 	return !ok || known != wd
 }
 
-// lookFolder looks at the names of a folder that differ from a rule's in case only.
-func (m *marks) lookFolder(folder string) error {
-	f, err := os.Open(folder) //nolint:gosec // the folder of a rule
-	if err != nil {
-		return nil // gone meanwhile
-	}
-	defer func() { _ = f.Close() }()
-	names, err := f.Readdirnames(maxNames)
+// lookFolder looks at the names of a pinned folder that differ from a rule's in case only.
+func (m *marks) lookFolder(folder string, fd int) error {
+	names, err := namesIn(fd)
 	for _, name := range names {
 		if len(m.rules.fold[folded(path.Join(folder, name))]) > 0 {
-			err = errors.Join(err, m.look(path.Join(folder, name)))
+			err = errors.Join(err, m.look(fd, path.Join(folder, name)))
 		}
 	}
 	if err != nil && len(names) > 0 {
-		return fmt.Errorf("names of %s: %w", folder, err)
+		return fmt.Errorf("names of %s: %w", verdict.Shown(folder), err)
 	}
 	return nil
 }
 
-// look marks the file at name for the rules with that path. What is no regular file, or behind a link, is left alone.
-func (m *marks) look(name string) error {
+// look marks the file at name, which is in the pinned folder, for the rules with that path. What is no regular file, or behind a link, is
+// left alone.
+func (m *marks) look(folder int, name string) error {
+	base := path.Base(name)
 	var st unix.Statx_t
-	if err := unix.Statx(unix.AT_FDCWD, name, unix.AT_SYMLINK_NOFOLLOW|unix.AT_STATX_DONT_SYNC, unix.STATX_BASIC_STATS, &st); err != nil {
+	const how = unix.AT_SYMLINK_NOFOLLOW | unix.AT_STATX_DONT_SYNC | unix.AT_NO_AUTOMOUNT
+	if err := unix.Statx(folder, base, how, unix.STATX_BASIC_STATS, &st); err != nil {
 		delete(m.last, name)
 		return nil // nothing is there
 	}
@@ -197,27 +204,45 @@ func (m *marks) look(name string) error {
 	if m.last[name] == at || st.Mode&unix.S_IFMT != unix.S_IFREG {
 		return nil
 	}
-	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC | unix.O_NOFOLLOW, Resolve: unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS}
-	fd, err := unix.Openat2(unix.AT_FDCWD, name, &how)
+	fd, err := pin(folder, base, unix.RESOLVE_NO_XDEV)
+	if errors.Is(err, errMoved) { // a mount of its own lies there
+		fd, err = m.places.open(name)
+	}
 	if err != nil {
-		return nil // gone, or behind a link: the kernel's name of the file is another then
+		if errors.Is(err, errServed) {
+			return err
+		}
+		return nil // gone
 	}
 	defer func() { _ = unix.Close(fd) }()
 	file, err := look(fd)
 	if err != nil || !file.regular {
 		return err
 	}
+	for _, i := range m.rules.named(nil, name) { // before the mark: for want of room that drops all marks
+		m.add(file.made(), m.rules.rules[i].ID)
+	}
 	// Through the descriptor: the name may lead elsewhere by now.
 	if err := unix.FanotifyMark(m.g.fd, unix.FAN_MARK_ADD, m.g.open, unix.AT_FDCWD, "/proc/self/fd/"+strconv.Itoa(fd)); err != nil {
-		return fmt.Errorf("mark %s: %w", name, err)
-	}
-	for _, i := range m.rules.named(nil, name) {
-		m.add(file.made(), m.rules.rules[i].ID)
+		return fmt.Errorf("mark %s: %w", verdict.Shown(name), err)
 	}
 	if file.ID == at.id {
 		m.last[name] = at
 	}
 	return nil
+}
+
+// lookIn is look for a name whose folder is not pinned.
+func (m *marks) lookIn(folder, name string) error {
+	fd, err := m.places.open(folder)
+	if errors.Is(err, errServed) {
+		return err
+	}
+	if err != nil {
+		return nil // gone meanwhile
+	}
+	defer func() { _ = unix.Close(fd) }()
+	return m.look(fd, name)
 }
 
 // follow marks files as they come to the paths of rules.
@@ -275,7 +300,7 @@ func (m *marks) arrived(b []byte) error {
 				delete(m.watches, folder)
 			}
 		case ok && len(m.rules.named(nil, path.Join(folder, string(name)))) > 0:
-			errs = append(errs, m.look(path.Join(folder, string(name))))
+			errs = append(errs, m.lookIn(folder, path.Join(folder, string(name))))
 		}
 	}
 	return errors.Join(errs...)

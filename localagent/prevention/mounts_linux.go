@@ -15,9 +15,9 @@ import (
 )
 
 const (
-	// maxListed bounds the lists of a status, maxShownPoint each name in them.
+	// maxListed bounds the lists of a status, maxListedText each text in them as it is shown: strangers choose names and kinds.
 	maxListed     = 64
-	maxShownPoint = 256
+	maxListedText = 256
 )
 
 // mountMarks are the file systems that are watched. Its zero value is ready.
@@ -37,15 +37,16 @@ func (m *mountMarks) scan(g *group, choose func(Mount) bool) (int, error) {
 	}
 	done, failed := make(map[string]bool), make(map[string]string)
 	var watched, skipped []string
+	at := newPlaces(all)
 	for _, mnt := range all {
-		why := unwatched(mnt.Type)
+		why := at.ids[uint64(mnt.ID)] //nolint:gosec // not negative
 		if why == invisible || choose != nil && !choose(mnt) {
 			continue
 		}
 		if why == "" {
-			if err := markMount(g, mnt); err == nil {
+			if err := markMount(g, at, mnt); err == nil {
 				if !done[mnt.Device] {
-					watched = append(watched, shownPoint(mnt.Point))
+					watched = append(watched, shownShort(mnt.Point))
 				}
 				done[mnt.Device] = true
 				continue
@@ -54,7 +55,7 @@ func (m *mountMarks) scan(g *group, choose func(Mount) bool) (int, error) {
 			}
 		}
 		if why != "" && failed[mnt.Device] == "" {
-			failed[mnt.Device] = fmt.Sprintf("%s (%s): %s", shownPoint(mnt.Point), verdict.Shown(mnt.Type), why)
+			failed[mnt.Device] = fmt.Sprintf("%s (%s): %s", shownShort(mnt.Point), shownShort(mnt.Type), cut(why, maxListedText))
 		}
 	}
 	for _, mnt := range all {
@@ -119,8 +120,8 @@ func pause(stop <-chan struct{}, d time.Duration) bool {
 var errHidden = errors.New("another mount lies over it")
 
 // markMount marks the file system through its pinned mount point: the name may lead elsewhere a moment later.
-func markMount(g *group, mnt Mount) error {
-	fd, err := unix.Open(mnt.Point, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+func markMount(g *group, at *places, mnt Mount) error {
+	fd, err := at.open(mnt.Point)
 	if err != nil {
 		return err
 	}
@@ -151,9 +152,13 @@ func unwatched(kind string) string {
 	return ""
 }
 
-func shownPoint(p string) string {
-	if len(p) > maxShownPoint {
-		p = p[:maxShownPoint] + "…"
+// shownShort is verdict.Shown for a list.
+func shownShort(s string) string { return cut(verdict.Shown(s), maxListedText) }
+
+// cut shortens a text that is shown as it is.
+func cut(s string, most int) string {
+	if len(s) <= most {
+		return s
 	}
-	return verdict.Shown(p)
+	return strings.ToValidUTF8(s[:most], "") + "…"
 }

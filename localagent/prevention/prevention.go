@@ -26,6 +26,9 @@ const (
 	maxWorkers      = 64
 	defaultBreaker  = 10
 	defaultDisable  = "/run/edr-bridge-agent/disable"
+
+	// bootWord on the command line of the kernel is the emergency switch for a machine that a rule keeps from starting. Linux only.
+	bootWord = "edr_bridge.prevention=off"
 )
 
 // Mode says what becomes of an execution a rule is about.
@@ -49,7 +52,7 @@ type Protected interface {
 	ByPath(path string) (bridge.Reason, string)
 }
 
-// Config is what the guard may do and how. The listener process (Listen) is given an equal one.
+// Config is what the guard may do and how.
 type Config struct {
 	// State is the folder for rules.json. It is made (0700) when it is missing. Required, absolute.
 	State string
@@ -71,10 +74,11 @@ type Config struct {
 	Stall time.Duration
 	// Workers is how many files are hashed at once, 1 to 64; zero = 4.
 	Workers int
-	// Breaker is how many different files may be denied within a second. One more, and nothing is denied until Resume: a rule
-	// that hits that much is a mistake. Zero = 10.
+	// Breaker is how many different files one rule may keep from being executed within a second. One more, and that rule denies
+	// nothing until Resume, over restarts: it is a mistake. Zero = 10.
 	Breaker int
-	// DryRun lets everything happen but the effect; receipts then have StateShadow, and nothing is stored.
+	// DryRun lets everything happen but the effect: receipts then have StateShadow, no rule is stored, and those that are stored deny
+	// nothing. Rules can be removed.
 	DryRun bool
 	// Denied is told what was denied, or would have been. It is called by one goroutine that does nothing else; what comes while
 	// 1024 wait is dropped and counted. Nil = nobody is told.

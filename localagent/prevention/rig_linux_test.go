@@ -33,6 +33,7 @@ type settings struct {
 	Stall    time.Duration
 	Workers  int
 	Breaker  int
+	DryRun   bool
 	// Protect are files that must never be denied; by identity, digest and path.
 	Protect []string
 }
@@ -57,7 +58,7 @@ func TestMain(m *testing.M) {
 
 func (s settings) config() Config {
 	return Config{
-		State: s.State, Disable: s.Disable, Mode: s.Mode, Deadline: s.Deadline, Stall: s.Stall, Workers: s.Workers, Breaker: s.Breaker,
+		State: s.State, Disable: s.Disable, Mode: s.Mode, Deadline: s.Deadline, Stall: s.Stall, Workers: s.Workers, Breaker: s.Breaker, DryRun: s.DryRun,
 		Listener:  []string{"/proc/self/exe", "listener"},
 		Mounts:    func(m Mount) bool { return slices.Contains(s.Only, m.Point) },
 		Protected: func(context.Context) (Protected, error) { return shield(s.Protect) },

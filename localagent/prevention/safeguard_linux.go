@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"sync"
-	"time"
 
 	"github.com/edr-bridge/edr-bridge/bridge"
 	"github.com/edr-bridge/edr-bridge/localagent/files"
@@ -40,8 +39,9 @@ func (s *safeguard) refresh(ctx context.Context, ask func(context.Context) (Prot
 }
 
 // judge says why a file must not be denied by a rule, or "". A rule by path alone is not about the content: a copy of a protected
-// program at another place may be denied by its path.
-func (s *safeguard) judge(id files.ID, r *Rule, path string) string {
+// program at another place may be denied by its path. The path is what the kernel calls the file where it was executed, and in a mount
+// namespace of his own anybody calls his file as he likes: it counts only when holds says that here, too, it is this file.
+func (s *safeguard) judge(id files.ID, r *Rule, path string, holds func(string, files.ID) bool) string {
 	s.mu.Lock()
 	p := s.protected
 	s.mu.Unlock()
@@ -51,7 +51,7 @@ func (s *safeguard) judge(id files.ID, r *Rule, path string) string {
 	if reason, why := p.ByID(id); reason != bridge.ReasonNone {
 		return why
 	}
-	if path != "" {
+	if path != "" && holds(path, id) {
 		if reason, why := p.ByPath(path); reason != bridge.ReasonNone {
 			return why
 		}
@@ -79,61 +79,4 @@ func (s *safeguard) wasCleared(id files.ID, rule string) bool {
 	defer s.mu.Unlock()
 	_, ok := s.cleared[clearance{id, rule}]
 	return ok
-}
-
-// breaker opens when more different files are denied within a second than a sound rule would hit, and stays open.
-type breaker struct {
-	limit int
-	// mu guards the rest.
-	mu     sync.Mutex
-	denied []breakerEntry
-	why    string
-}
-
-type breakerEntry struct {
-	id files.ID
-	at time.Time
-}
-
-// count adds a denial and reports whether it may be one.
-func (b *breaker) count(id files.ID, now time.Time) bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.why != "" {
-		return false
-	}
-	kept := b.denied[:0]
-	known := false
-	for _, e := range b.denied {
-		if now.Sub(e.at) < time.Second {
-			kept = append(kept, e)
-			known = known || e.id == id
-		}
-	}
-	b.denied = kept
-	if known {
-		return true
-	}
-	if len(b.denied) >= b.limit {
-		b.why = fmt.Sprintf("the breaker opened at %s: more than %d different files were denied within a second",
-			now.UTC().Format(time.RFC3339), b.limit)
-		return false
-	}
-	b.denied = append(b.denied, breakerEntry{id, now})
-	return true
-}
-
-func (b *breaker) closed() bool { return b.reason() == "" }
-
-func (b *breaker) reason() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.why
-}
-
-// set opens the breaker for a reason, or closes it with "".
-func (b *breaker) set(why string) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.why, b.denied = why, nil
 }

@@ -15,6 +15,8 @@ import (
 const (
 	rulesFile = "rules.json"
 	lockFile  = "rules.lock"
+	// breakerFile says which rules are stopped.
+	breakerFile = "breaker.json"
 	// maxRulesFile has room for MaxRules rules with the longest paths.
 	maxRulesFile = 32 << 20
 	// rulesVersion is the form of the file.
@@ -101,8 +103,16 @@ func (g *Guard) lock() (*files.Locked, error) {
 	return lock, err
 }
 
-// disabled reports whether the emergency switch is on. Whatever is at the path counts.
-func disabled(path string) bool {
-	_, err := os.Lstat(path)
-	return err == nil
+// mode is what becomes of executions: under DryRun they go on.
+func (cfg *Config) mode() Mode {
+	if cfg.DryRun {
+		return LogOnly
+	}
+	return cfg.Mode
+}
+
+// disabled reports whether the emergency switch is on, by its file (whatever is at the path counts) or since the machine was started.
+func (cfg *Config) disabled() bool {
+	_, err := os.Lstat(cfg.Disable)
+	return err == nil || bootedWithout()
 }

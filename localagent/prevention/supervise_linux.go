@@ -100,14 +100,14 @@ func (m *machine) run(ctx context.Context) error {
 	}()
 	pause := firstPause
 	for ctx.Err() == nil {
-		if disabled(m.cfg.Disable) {
+		if m.cfg.disabled() {
 			m.say("the emergency switch is on")
 			sleep(ctx, idle)
 			continue
 		}
 		began := time.Now()
 		err := m.listenOnce(ctx)
-		if ctx.Err() != nil || disabled(m.cfg.Disable) {
+		if ctx.Err() != nil || m.cfg.disabled() {
 			continue
 		}
 		if time.Since(began) > lastPause {
@@ -187,6 +187,10 @@ func (m *machine) converse(ctx context.Context, conn *os.File) error {
 	_ = conn.SetReadDeadline(time.Now().Add(readyPatience))
 	unblock := context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(time.Now()) })
 	defer unblock()
+	_ = conn.SetWriteDeadline(time.Now().Add(askPatience))
+	if err := send(conn, beginningOf(m.cfg)); err != nil {
+		return fmt.Errorf("tell the listener how to guard: %w", err)
+	}
 	buf := make([]byte, maxPacket)
 	var first say
 	if err := receive(conn, buf, &first); err != nil {
@@ -226,15 +230,11 @@ func (m *machine) converse(ctx context.Context, conn *os.File) error {
 	return errors.Join(refused, err)
 }
 
-// open makes the listener read the rules once more before it counts as running: they may have changed since it read them. A breaker
-// that was open stays so.
+// open makes the listener read the rules once more before it counts as running: they may have changed since it read them.
 func (m *machine) open(ctx context.Context, l *link) error {
 	ctx, cancel := context.WithTimeout(ctx, applyDeadline)
 	defer cancel()
-	m.mu.Lock()
-	broken := m.last.Breaker
-	m.mu.Unlock()
-	s, err := l.ask(ctx, ask{Do: doReload, Broken: broken})
+	s, err := l.ask(ctx, ask{Do: doReload})
 	if err != nil {
 		_ = l.conn.SetReadDeadline(time.Now()) // ends the conversation
 		return fmt.Errorf("the listener did not take the rules: %w", err)
@@ -242,7 +242,7 @@ func (m *machine) open(ctx context.Context, l *link) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.last, m.trouble, m.link = *s.Status, "", l
-	m.cfg.Logger.InfoContext(ctx, "the execution guard listens", "mode", string(m.cfg.Mode), "state", m.cfg.State)
+	m.cfg.Logger.InfoContext(ctx, "the execution guard listens", "mode", string(m.cfg.mode()), "state", m.cfg.State)
 	return nil
 }
 

@@ -43,7 +43,7 @@ func (e *Entry) meaning() string {
 	for _, list := range []struct {
 		word  string
 		items []string
-	}{{"", e.Paths}, {"units ", e.Units}, {"packages ", e.Packages}} {
+	}{{"", e.Paths}, {"run by ", e.Users}, {"units ", e.Units}, {"packages ", e.Packages}} {
 		if len(list.items) == 0 {
 			continue
 		}

@@ -34,6 +34,7 @@ const (
 	OwnProgram    = "own program"
 	SSHListener   = "ssh listener"
 	UnitMain      = "service"
+	Server        = "server of the bridge"
 	Critical      = "critical process"
 	SystemPackage = "system package"
 	OwnFiles      = "own files"
@@ -56,6 +57,8 @@ type Entry struct {
 	// FolderSystem, FolderWindows, FolderPrograms, FolderPrograms32, FolderData or FolderDrive. A process or an
 	// execution is meant when it runs one of these files, by identity and not only by name.
 	Paths []string
+	// Users are the accounts (names, or patterns of path.Match) whose processes are meant, with root always among them; empty = all.
+	Users []string
 	// Units are services of systemd (names or patterns of path.Match) in the slice of the system.
 	Units []string
 	// Packages are names (or patterns of path.Match) of packages of the system whose programs and settings are meant.

@@ -125,9 +125,8 @@ func looksZipped(r io.ReaderAt, size int64, head [4]byte) bool {
 	if isZipHead(head) {
 		return true
 	}
-	// The end of an archive is 22 bytes and a comment of up to 64 KiB; who hides something behind a long comment is found by its
-	// head.
-	tail := make([]byte, min(size, 1<<10))
+	// The end of an archive is 22 bytes and a comment of up to 64 KiB.
+	tail := make([]byte, min(size, 22+1<<16))
 	n, _ := r.ReadAt(tail, size-int64(len(tail)))
 	return bytes.Contains(tail[:n], []byte("PK\x05\x06"))
 }

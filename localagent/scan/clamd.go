@@ -77,9 +77,9 @@ func (c *clamd) Info(ctx context.Context) (EngineInfo, error) {
 		return EngineInfo{}, fmt.Errorf("ask clamd about a file that is too large: %w", err)
 	}
 	if !speaks {
-		info.MaxFile = c.silentMax
-		info.Notes = append(info.Notes, fmt.Sprintf("clamd does not say which files it skips: those larger than %d MiB "+
-			"count as skipped, and what it left out inside archives is not known; put \"AlertExceedsMax yes\" into clamd.conf", c.silentMax>>20))
+		info.MaxFile, info.Silent = c.silentMax, true
+		info.Notes = append(info.Notes, fmt.Sprintf("clamd does not say what it leaves out: files larger than %d MiB, archives and documents "+
+			"count as skipped, and its MaxFileSize is taken not to be smaller; put \"AlertExceedsMax yes\" into clamd.conf", c.silentMax>>20))
 	}
 	return info, nil
 }

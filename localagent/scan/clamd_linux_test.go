@@ -15,6 +15,7 @@ import (
 
 	"github.com/edr-bridge/edr-bridge/bridge"
 	"github.com/edr-bridge/edr-bridge/localagent/agenttest"
+	"github.com/edr-bridge/edr-bridge/localagent/verdict"
 )
 
 // daemon is a clamd of the test's own: own socket, own database, nothing of the host's.
@@ -211,8 +212,8 @@ func TestClamdThatDiesInTheMiddleLeavesFailedFilesNotCleanOnes(t *testing.T) {
 	c.outage = 500 * time.Millisecond
 	s := newScanner(t, Config{Engine: &killer{c, d, 10}, Workers: 1})
 	res, err := s.Scan(t.Context(), folder(dir), nil)
-	if err != nil {
-		t.Fatal(err)
+	if v := verdict.Of(err); !errors.Is(err, ErrEngineGone) || v.Class != bridge.Retry {
+		t.Errorf("got %v, want that the engine is gone", err)
 	}
 	if res.Clean != 9 || total(res.Failed) != 1 || res.notReached() > files-10 || res.Complete() {
 		t.Errorf("got %v: want 9 clean, 1 failed, the rest not reached", res)

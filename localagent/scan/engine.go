@@ -65,6 +65,8 @@ type EngineInfo struct {
 	Date time.Time
 	// MaxFile is the size in bytes above which the engine does not vouch for a file; 0 = it says so itself.
 	MaxFile int64
+	// Silent says that the engine calls files clean it did not look at whole because of its own limits: no container is clean then.
+	Silent bool
 	// Notes are what a reader of the result should know about the engine.
 	Notes []string
 }

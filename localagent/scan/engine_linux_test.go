@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/md5"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -282,4 +283,24 @@ func crowded(t testing.TB, n int) []byte {
 		t.Fatal(err)
 	}
 	return buf.Bytes()
+}
+
+func TestArchiveBehindAProgramIsFoundBehindALongComment(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	var buf bytes.Buffer
+	z := zip.NewWriter(&buf)
+	w, err := z.Create("eicar.com")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = w.Write(eicar())
+	if err := errors.Join(err, z.SetComment(strings.Repeat("c", 2000)), z.Close()); err != nil {
+		t.Fatal(err)
+	}
+	write(t, filepath.Join(dir, "sfx.exe"), append([]byte("MZ"+strings.Repeat("x", 1000)), buf.Bytes()...))
+	res, err := newScanner(t, Config{Engine: named{builtinWith(t, "")}}).Scan(t.Context(), folder(dir), nil)
+	if err != nil || res.Infected != 1 {
+		t.Errorf("got %v, %v: want the archive behind the program infected", res, err)
+	}
 }

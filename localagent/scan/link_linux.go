@@ -48,13 +48,20 @@ func openImage(link string) (*os.File, error) {
 
 // image offers what a link of /proc leads to: as the file of that path when the path leads there as well, else as an image.
 func (f *finder) image(ctx context.Context, link string) error {
+	f.r.busy(f.sl, link, f.r.s.cfg.PerFile)
+	defer f.r.busy(f.sl, "", 0)
 	var st unix.Stat_t
-	if err := unix.Stat(link, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
-		return nil //nolint:nilerr // the process ended, or it is none: kernel threads have no image
+	err := unix.Stat(link, &st)
+	if err == nil && st.Mode&unix.S_IFMT != unix.S_IFREG {
+		return nil
 	}
-	path, err := os.Readlink(link)
+	var path string
+	if err == nil {
+		path, err = os.Readlink(link)
+	}
 	if err != nil {
-		return nil //nolint:nilerr // the process ended
+		f.unread(link, err)
+		return nil
 	}
 	id := files.ID{Dev: st.Dev, Ino: st.Ino}
 	o := object{kind: KindImage, path: path, id: id, size: st.Size, open: func() (*os.File, error) { return openImage(link) }}
@@ -64,12 +71,32 @@ func (f *finder) image(ctx context.Context, link string) error {
 	return f.offer(ctx, o)
 }
 
+// unread counts what could not be looked at. What is gone holds nothing: a process that ended, and kernel threads, which have no image.
+func (f *finder) unread(path string, err error) {
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ESRCH) || errors.Is(err, unix.ENOTDIR) {
+		return
+	}
+	reason := reasonNotOpened
+	if errors.Is(err, fs.ErrPermission) {
+		reason = reasonDenied
+	}
+	f.r.mu.Lock()
+	defer f.r.mu.Unlock()
+	f.r.failed.add(reason, path)
+	f.r.res.Found++
+	f.r.settled++
+}
+
 // file offers the regular file at a path without links; what is not there is left out.
 func (f *finder) file(ctx context.Context, path string) error {
 	f.r.busy(f.sl, path, f.r.s.cfg.PerFile)
 	defer f.r.busy(f.sl, "", 0)
 	var st unix.Stat_t
-	if err := unix.Lstat(path, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
+	err := unix.Lstat(path, &st)
+	if err != nil {
+		f.unread(path, err)
+	}
+	if err != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
 		return nil
 	}
 	return f.offer(ctx, object{

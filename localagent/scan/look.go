@@ -18,10 +18,14 @@ const lookTries = 2
 const (
 	reasonTooLarge   = "larger than the limit of one file"
 	reasonUnvouched  = "larger than the engine vouches for"
+	reasonSilent     = "an archive or document, of which the engine does not say what it left out"
 	reasonChanged    = "changed while it was looked at"
 	reasonSlow       = "took longer than one file may"
 	reasonGone       = "gone or replaced before it was opened"
 	reasonLink       = "a link, which is not followed"
+	reasonElsewhere  = "on another filesystem, not entered, counted by the folder walked"
+	reasonManyNames  = "a start file that names more than is looked up for one account"
+	reasonManyStarts = "more start files than are looked at for one account"
 	reasonNotRegular = "not a regular file"
 	reasonDenied     = "permission denied"
 	reasonNotOpened  = "could not be opened"
@@ -136,6 +140,8 @@ func (r *run) ask(ctx context.Context, o object, f *os.File, st files.Stat) (Ver
 	defer cancel()
 	v, err := r.engine.Scan(one, f, FileInfo{Path: o.path, Size: st.Bytes})
 	switch {
+	case err == nil && v.State == Clean && r.info.Silent && isContainer(f, st.Bytes):
+		return skipped(reasonSilent), true
 	case err == nil:
 		return v, true
 	case ctx.Err() != nil:

@@ -119,10 +119,20 @@ func (f *finder) folder(ctx context.Context, root string, recursive bool) error 
 		f.r.res.Found += int64(stats.Denied)
 		f.r.settled += int64(stats.Denied)
 	}
+	if n := int64(stats.OtherDevices); n > 0 && !isDrives(f.scope) {
+		f.r.skipped.addMany(reasonElsewhere, root, n)
+		f.r.res.Found += n
+		f.r.settled += n
+	}
 	if stats.Truncated && f.r.res.Truncated == "" {
 		f.r.res.Truncated = "the walk of " + verdict.Shown(root) + " met too many entries or too deep folders"
 	}
 	return bare(err)
+}
+
+// isDrives reports whether the scope is made of mounts: what is mounted below one of them is a drive of its own, or not asked for.
+func isDrives(t bridge.ScanType) bool {
+	return t == bridge.ScanAllRemovableDrives || t == bridge.ScanAllNetworkDrives || t == bridge.ScanAllFixedDrives
 }
 
 // walkEntries bounds one walk, folders, links and all.

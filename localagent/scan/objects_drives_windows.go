@@ -32,7 +32,10 @@ func (f *finder) objectsOfDrives(ctx context.Context, kind bridge.ScanType) erro
 			continue
 		}
 		found = true
-		if err := f.folder(ctx, root, true); err != nil {
+		err = f.folder(ctx, root, true)
+		if errors.Is(err, windows.ERROR_NOT_READY) {
+			f.emptyDrive(root)
+		} else if err != nil {
 			errs = append(errs, fmt.Errorf("%s %w", root, err))
 		}
 		if cause := context.Cause(ctx); cause != nil {
@@ -43,6 +46,15 @@ func (f *finder) objectsOfDrives(ctx context.Context, kind bridge.ScanType) erro
 		return errNothing
 	}
 	return errors.Join(errs...)
+}
+
+// emptyDrive counts a drive without a medium: every machine has some.
+func (f *finder) emptyDrive(root string) {
+	f.r.mu.Lock()
+	defer f.r.mu.Unlock()
+	f.r.skipped.addMany(reasonNoMedium, root, 1)
+	f.r.res.Found++
+	f.r.settled++
 }
 
 func driveKind(t uint32) bridge.ScanType {

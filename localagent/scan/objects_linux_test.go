@@ -1,10 +1,12 @@
 package scan
 
 import (
+	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -112,7 +114,7 @@ func TestStartupScopeFindsStartFilesAndWhatTheyName(t *testing.T) {
 	m.file("root/lib/udev/helper", "x")
 	m.file("root/etc/rc.local", "#!/bin/sh\n")
 	m.file("root/etc/profile.d/p.sh", "x\n")
-	m.file("root/etc/init.d/svc", "\x00\x01binary /opt/never")
+	m.file("root/etc/init.d/svc", "\x7fELF\x00binary /opt/never")
 	m.file("root/opt/unrelated", "x")
 	m.link("loop", "root/etc/profile.d/loop")
 	m.link("/etc/profile.d", "root/etc/profile.d/round")
@@ -125,6 +127,86 @@ func TestStartupScopeFindsStartFilesAndWhatTheyName(t *testing.T) {
 		"root/lib/udev/helper", "root/lib/udev/rules.d/60-x.rules",
 		"root/opt/a/conf", "root/opt/a/daemon", "root/opt/b/run.sh", "root/opt/cronjob", "root/opt/linked.service",
 		"root/usr/bin/dash", "root/usr/bin/stopper", "root/usr/lib/preload.so", "root/usr/local/bin/starter", "root/var/spool/cron/crontabs/user")
+}
+
+func TestOneAccountHidesNothingButItsOwnPrograms(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	m.file("root/etc/passwd", "a:x:1:1::/home/a:/bin/sh\nm:x:2:2::/home/m:/bin/sh\nz:x:3:3::/home/z:/bin/sh\n")
+	var many strings.Builder
+	for i := range maxStartWords + 1 {
+		many.WriteString("# w" + strconv.Itoa(i) + "x\n")
+	}
+	m.file("root/home/m/.bashrc", many.String()+"/opt/hidden\n")
+	m.file("root/home/m/.profile", "/opt/hidden\n")
+	m.file("root/opt/hidden", "x")
+	m.file("root/home/m/.config/autostart/x.desktop", "Exec=m-program\n")
+	m.file("root/home/z/.bashrc", strings.Repeat("#", 2<<20)+"\x00\n~/one\x00$HOME/two ${HOME}/three\nfour\n")
+	m.file("root/home/z/.config/systemd/user/u.service", "\x7fELF\nExecStart=%h/.local/bin/five\n")
+	for _, name := range []string{"one", "two", "three", ".local/bin/four", ".local/bin/five"} {
+		m.file("root/home/z/"+name, name)
+	}
+	got, res := m.scan(bridge.ScanStartupAndProcesses)
+	want := []string{
+		"root/home/m/.bashrc", "root/home/m/.config/autostart/x.desktop", "root/home/m/.profile",
+		"root/home/z/.bashrc", "root/home/z/.config/systemd/user/u.service",
+		"root/home/z/.local/bin/five", "root/home/z/.local/bin/four", "root/home/z/one", "root/home/z/three", "root/home/z/two",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("got\n  %s\nwant\n  %s", strings.Join(got, "\n  "), strings.Join(want, "\n  "))
+	}
+	if len(res.Skipped) != 1 || res.Skipped[0].Reason != reasonManyNames || res.Skipped[0].Count != 3 || res.Complete() {
+		t.Errorf("skipped %+v, want the three start files whose names were not all looked up", res.Skipped)
+	}
+}
+
+func TestMappedFilesWithTheSameNumbersAreBothLookedAt(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	a, b := m.file("libs/a.so", "a"), m.file("libs/b.so", "b")
+	m.file("proc/7/maps", "1000-2000 r-xp 00000000 00:20 257 "+a+"\n2000-3000 r-xp 00000000 00:20 257 "+b+"\n2000-3000 r-xp 00001000 00:20 257 "+b+"\n")
+	m.link(a, "proc/7/map_files/1000-2000")
+	m.link(b, "proc/7/map_files/2000-3000")
+	got, _ := m.scan(bridge.ScanSystemMemory)
+	if len(got) != 2 {
+		t.Errorf("got %v, want both", got)
+	}
+}
+
+func TestProcessesThatMayNotBeLookedAtAreCounted(t *testing.T) {
+	t.Parallel()
+	agenttest.NeedRoot(t)
+	m := newMachine(t)
+	image := m.file("image", "x")
+	for _, pid := range []string{"7", "8", "9"} {
+		m.file("proc/"+pid+"/maps", "")
+		m.link(image, "proc/"+pid+"/exe")
+	}
+	if err := errors.Join(os.Remove(m.at("proc/8/exe")), os.Remove(m.at("proc/9/exe"))); err != nil {
+		t.Fatal(err)
+	}
+	m.link("gone", "proc/8/exe") // as of one that ended
+	m.link("exe", "proc/9/exe")  // an error of another kind
+	if _, res := m.scan(bridge.ScanSystemMemory); res.Clean != 1 || total(res.Failed) != 1 || res.Complete() {
+		t.Errorf("got %v: want one clean image, and one that could not be looked at", res)
+	}
+	if err := os.Chmod(m.dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	drop := asNobody(t)
+	m.file("proc/9/maps", "")
+	if err := errors.Join(os.Chmod(m.at("proc/7"), 0), os.Chmod(m.at("proc/9"), 0)); err != nil {
+		t.Fatal(err)
+	}
+	objects := []bridge.ScanObject{{Enabled: true, Type: bridge.ScanFolder, Path: m.file("first/x", "x")}, {Enabled: true, Type: bridge.ScanSystemMemory}}
+	res, err := newScanner(t, Config{Engine: &fake{}, Roots: m.opts, Exclude: drop}).Scan(t.Context(), objects, nil)
+	if err != nil || total(res.Failed) < 4 || res.Failed[0].Reason != reasonDenied {
+		t.Errorf("got %v, %v: want images and mappings of two processes denied", res, err)
+	}
+	m.opts.Proc = m.at("nothing")
+	if res, err := newScanner(t, Config{Engine: &fake{}, Roots: m.opts}).Scan(t.Context(), objects[1:], nil); err == nil {
+		t.Errorf("got %v without a list of processes", res)
+	}
 }
 
 func TestBootScopeReadsDisksPartitionsAndLoaders(t *testing.T) {

@@ -3,7 +3,9 @@ package scan
 import (
 	"bufio"
 	"context"
+	"errors"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -20,7 +22,11 @@ func (f *finder) objectsOfMemory(ctx context.Context) error {
 		return err
 	}
 	known := map[string]bool{}
-	for _, pid := range pids(f.r.s.cfg.Roots.Proc) {
+	all, err := pids(f.r.s.cfg.Roots.Proc)
+	if err != nil {
+		return bare(err)
+	}
+	for _, pid := range all {
 		if err := f.mapped(ctx, filepath.Join(f.r.s.cfg.Roots.Proc, strconv.Itoa(pid)), known); err != nil {
 			return err
 		}
@@ -30,7 +36,11 @@ func (f *finder) objectsOfMemory(ctx context.Context) error {
 
 // images offers the image of each process.
 func (f *finder) images(ctx context.Context) error {
-	for _, pid := range pids(f.r.s.cfg.Roots.Proc) {
+	all, err := pids(f.r.s.cfg.Roots.Proc)
+	if err != nil {
+		return bare(err)
+	}
+	for _, pid := range all {
 		if err := f.image(ctx, filepath.Join(f.r.s.cfg.Roots.Proc, strconv.Itoa(pid), "exe")); err != nil {
 			return err
 		}
@@ -38,25 +48,31 @@ func (f *finder) images(ctx context.Context) error {
 	return nil
 }
 
-// mapped offers the mapped files of one process; known are the device and inode numbers met so far.
+// mapped offers the mapped files of one process; known are those met so far.
 func (f *finder) mapped(ctx context.Context, dir string, known map[string]bool) error {
-	maps, err := os.Open(filepath.Join(dir, "maps")) //nolint:gosec // below the mount point of procfs
+	table := filepath.Join(dir, "maps")
+	watch := func() { f.r.busy(f.sl, table, f.r.s.cfg.PerFile) }
+	watch()
+	defer f.r.busy(f.sl, "", 0)
+	maps, err := os.Open(table) //nolint:gosec // below the mount point of procfs
 	if err != nil {
+		f.unread(table, err)
 		return nil
 	}
 	defer func() { _ = maps.Close() }()
 	lines := bufio.NewScanner(io.LimitReader(maps, maxMaps))
-	for lines.Scan() {
+	for ; lines.Scan(); watch() {
 		link, key, path, ok := parseMapping(lines.Text())
 		if !ok || known[key] {
 			continue
 		}
 		known[key] = true
 		at := filepath.Join(dir, "map_files", link)
-		if _, err := os.Readlink(at); err != nil {
-			// Without CAP_CHECKPOINT_RESTORE the links cannot be read: the path is what is left.
-			err = f.file(ctx, path)
-			if err != nil {
+		if _, err := os.Readlink(at); errors.Is(err, fs.ErrPermission) {
+			// Without CAP_CHECKPOINT_RESTORE the path is what is left; one that leads nowhere any more is a file nobody can look at.
+			if _, gone := os.Lstat(path); gone != nil {
+				f.unread(path, err)
+			} else if err := f.file(ctx, path); err != nil {
 				return err
 			}
 			continue
@@ -65,11 +81,15 @@ func (f *finder) mapped(ctx context.Context, dir string, known map[string]bool) 
 			return err
 		}
 	}
+	if err := lines.Err(); err != nil {
+		f.unread(table, err)
+	}
 	return nil
 }
 
 // parseMapping reads a line of /proc/<pid>/maps (proc_pid_maps(5)): "00400000-00452000 r-xp 00000000 08:02 173521
-// /usr/bin/dbus-daemon". link is its name in map_files, which has no leading zeros; key tells files apart.
+// /usr/bin/dbus-daemon". link is its name in map_files, which has no leading zeros; key tells files apart:
+// device and inode do not, on btrfs and overlayfs the device is that of all subvolumes and layers.
 func parseMapping(line string) (link, key, path string, ok bool) {
 	fields := strings.Fields(line)
 	if len(fields) < 6 || fields[4] == "0" {
@@ -83,7 +103,8 @@ func parseMapping(line string) (link, key, path string, ok bool) {
 		return "", "", "", false
 	}
 	_, path, _ = strings.Cut(line, " "+fields[4]+" ")
-	return trimZeros(from) + "-" + trimZeros(to), fields[3] + " " + fields[4], strings.TrimLeft(path, " "), true
+	path = strings.TrimLeft(path, " ")
+	return trimZeros(from) + "-" + trimZeros(to), fields[3] + " " + fields[4] + " " + path, path, true
 }
 
 func trimZeros(hex string) string {

@@ -3,9 +3,7 @@ package scan
 import (
 	"bytes"
 	"context"
-	"errors"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -17,9 +15,12 @@ import (
 
 const (
 	// maxStartText is how much of a start file is searched for names of programs.
-	maxStartText = 1 << 20
-	// maxStartWords bounds the different names looked up in one scan.
+	maxStartText = 16 << 20
+	// maxStartWords bounds the different names looked up for the start files of the system, and for those of each account. Who names
+	// more hides nothing but what his own files start.
 	maxStartWords = 50_000
+	// maxStartFiles bounds the start files and folders of each of them.
+	maxStartFiles = 20_000
 	// maxStartDepth is how deep the folders of start files are listed; systemd's drop-ins and wants lie one level down.
 	maxStartDepth = 4
 )
@@ -66,29 +67,45 @@ func programFolders() []string {
 	return []string{"/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin", "/usr/lib/udev", "/lib/udev"}
 }
 
-// starts looks for start files and the programs they name.
+// starts looks for the start files of the system or of one account, and the programs they name.
 type starts struct {
 	*finder
-	// seen are the places and names met so far.
-	seen map[string]bool
+	// home is that of the account; /root for the system, which account tells apart.
+	home    string
+	account bool
+	// met are the files and folders looked at so far, words the names looked up.
+	met, words map[string]bool
 }
 
 // objectsOfStartup offers all start files, every program they name (one step: what a script calls that a start file calls is not
 // looked for), and the image of each process. Links are resolved, because a start file means what the system would run.
 func (f *finder) objectsOfStartup(ctx context.Context) error {
-	s := &starts{finder: f, seen: map[string]bool{}}
-	places := append(startFiles(), startFolders()...)
+	if err := f.starts("/root", false).all(ctx, append(startFiles(), startFolders()...)); err != nil {
+		return err
+	}
 	for _, home := range f.homes() {
+		var places []string
 		for _, name := range homeStarts() {
 			places = append(places, home+"/"+name)
 		}
+		if err := f.starts(home, true).all(ctx, places); err != nil {
+			return err
+		}
 	}
+	return f.images(ctx)
+}
+
+func (f *finder) starts(home string, account bool) *starts {
+	return &starts{finder: f, home: home, account: account, met: map[string]bool{}, words: map[string]bool{}}
+}
+
+func (s *starts) all(ctx context.Context, places []string) error {
 	for _, p := range places {
 		if err := s.start(ctx, p, 0); err != nil {
 			return err
 		}
 	}
-	return f.images(ctx)
+	return nil
 }
 
 // start offers the start file path, or those in the folder path.
@@ -99,9 +116,14 @@ func (s *starts) start(ctx context.Context, path string, depth int) error {
 	s.r.busy(s.sl, path, s.r.s.cfg.PerFile)
 	defer s.r.busy(s.sl, "", 0)
 	real, err := resolve(s.r.s.cfg.Roots.Root, path)
-	if err != nil || s.known(real) {
+	if err != nil || s.met[real] {
+		return nil // a link into nowhere
+	}
+	if len(s.met) >= maxStartFiles {
+		s.leftOut(reasonManyStarts, real)
 		return nil
 	}
+	s.met[real] = true
 	st, err := os.Lstat(real)
 	switch {
 	case err != nil || s.r.s.cfg.Exclude(real):
@@ -109,6 +131,7 @@ func (s *starts) start(ctx context.Context, path string, depth int) error {
 	case st.IsDir() && depth < maxStartDepth:
 		names, err := os.ReadDir(real)
 		if err != nil {
+			s.unread(real, err)
 			return nil
 		}
 		for _, n := range names {
@@ -126,37 +149,44 @@ func (s *starts) start(ctx context.Context, path string, depth int) error {
 	return s.named(ctx, real)
 }
 
-// known reports whether a place or name was met before, and notes it. Past its bound everything was.
-func (s *starts) known(what string) bool {
-	if s.seen[what] || len(s.seen) >= maxStartWords {
-		return true
-	}
-	s.seen[what] = true
-	return false
-}
-
 // named offers the programs a start file names.
 func (s *starts) named(ctx context.Context, real string) error {
+	s.r.busy(s.sl, real, s.r.s.cfg.PerFile)
+	defer s.r.busy(s.sl, "", 0)
 	f, err := files.Open(real)
 	if err != nil {
-		return nil
+		return nil // whoever looks at its content says so
 	}
-	text, err := io.ReadAll(io.LimitReader(f, maxStartText))
+	text, err := io.ReadAll(io.LimitReader(f, maxStartText+1))
 	_ = f.Close()
-	if err != nil || bytes.IndexByte(text, 0) >= 0 {
+	// The programs among the start files of the system name nobody. An account's file may be read as text whatever it begins with.
+	if err != nil || !s.account && bytes.HasPrefix(text, []byte("\x7fELF")) {
 		return nil
 	}
-	for word := range words(string(text)) {
-		if s.known("word " + word) {
+	if len(text) > maxStartText {
+		s.leftOut(reasonManyNames, real)
+	}
+	folders := programFolders()
+	if s.account {
+		folders = append(folders, s.home+"/bin", s.home+"/.local/bin")
+	}
+	for word := range words(string(text), s.home) {
+		if s.words[word] {
 			continue
 		}
+		if len(s.words) >= maxStartWords {
+			s.leftOut(reasonManyNames, real)
+			return nil
+		}
+		s.words[word] = true
+		s.r.busy(s.sl, real, s.r.s.cfg.PerFile)
 		if strings.HasPrefix(word, "/") {
 			if err := s.program(ctx, word); err != nil {
 				return err
 			}
 			continue
 		}
-		for _, dir := range programFolders() {
+		for _, dir := range folders {
 			if err := s.program(ctx, dir+"/"+word); err != nil {
 				return err
 			}
@@ -165,21 +195,29 @@ func (s *starts) named(ctx context.Context, real string) error {
 	return nil
 }
 
+// leftOut counts a start file that was not looked at whole.
+func (s *starts) leftOut(reason, path string) {
+	s.r.mu.Lock()
+	defer s.r.mu.Unlock()
+	s.r.skipped.add(reason, path)
+	s.r.res.Found++
+	s.r.settled++
+}
+
 // program offers the file a name leads to.
 func (s *starts) program(ctx context.Context, path string) error {
 	real, err := resolve(s.r.s.cfg.Roots.Root, path)
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
-		return nil
-	}
-	if err != nil || s.known(real) {
-		return nil //nolint:nilerr // a link into nowhere
+	if err != nil {
+		return nil //nolint:nilerr // no such program, or a link into nowhere
 	}
 	return s.file(ctx, real)
 }
 
-// words yields what may be the name of a program in a start file: absolute paths, and plain names.
-func words(text string) func(func(string) bool) {
-	const apart = " \t\r\n\"'`=;|&(),<>{}[]:$"
+// words yields what may be the name of a program in a start file: absolute paths, those below the home, and plain names.
+func words(text, home string) func(func(string) bool) {
+	const apart = "\x00 \t\r\n\"'`=;|&(),<>{}[]:$"
+	// As shells and systemd.unit(5) write it.
+	text = strings.NewReplacer("${HOME}", home, "$HOME", home, "%h", home, "~/", home+"/").Replace(text)
 	return func(yield func(string) bool) {
 		for word := range strings.FieldsFuncSeq(text, func(r rune) bool { return strings.ContainsRune(apart, r) }) {
 			// systemd.service(5): "@", "-", "+", "!" before the program of Exec lines.

@@ -121,13 +121,22 @@ func (r Result) Complete() bool {
 	return true
 }
 
+// Shorten cuts the list of findings, and of the processes of each, to their first entries.
+func (r *Result) Shorten(most int) {
+	r.Findings = r.Findings[:min(most, len(r.Findings))]
+	for i := range r.Findings {
+		f := &r.Findings[i]
+		f.Processes = f.Processes[:min(most, len(f.Processes))]
+	}
+}
+
 // String tells the result in a sentence or three, fit for a receipt.
 func (r Result) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%d files clean, %d infected, %d skipped, %d failed", r.Clean, r.Infected, total(r.Skipped), total(r.Failed))
 	fmt.Fprintf(&b, " (%s %s, %s)", r.Engine.Name, r.Engine.Version, r.Engine.Signatures)
 	if r.Truncated != "" {
-		fmt.Fprintf(&b, "; ended early: %s, %d files were not reached", r.Truncated, r.notReached())
+		fmt.Fprintf(&b, "; ended early: %s, %d of the files found until then were not reached", r.Truncated, r.notReached())
 	}
 	if r.Infected > 0 {
 		names := make([]string, 0, len(r.Findings))
@@ -149,6 +158,9 @@ func (r Result) String() string {
 			b.WriteString(")")
 		}
 	}
+	for _, note := range r.Engine.Notes {
+		b.WriteString("; " + note)
+	}
 	for _, o := range r.Objects {
 		if o.State != ObjectScanned {
 			fmt.Fprintf(&b, "; %s %s", objectName(o.Object), o.State)
@@ -164,19 +176,29 @@ func (r Result) notReached() int64 {
 	return r.Found - r.Clean - r.Infected - total(r.Skipped) - total(r.Failed)
 }
 
-// hopeless returns an error when not one object could be scanned and that will not change.
-func (r Result) hopeless() error {
-	var why []string
+// unscanned returns an error that names the objects that failed; those the system does not have count only when nothing else was scanned.
+func (r Result) unscanned() error {
+	var failed, unsupported []string
+	some := false
 	for _, o := range r.Objects {
 		switch o.State {
 		case ObjectScanned, ObjectNothing, ObjectNotReached:
-			return nil
-		case ObjectFailed, ObjectUnsupported:
-			why = append(why, objectName(o.Object)+": "+o.Detail)
+			some = true
+		case ObjectFailed:
+			failed = append(failed, objectName(o.Object)+": "+o.Detail)
+		case ObjectUnsupported:
+			unsupported = append(unsupported, objectName(o.Object)+": "+o.Detail)
 		case ObjectDisabled:
 		}
 	}
-	return verdict.Hopeless("nothing could be scanned: %s", verdict.List(why))
+	switch {
+	case !some:
+		return verdict.Hopeless("nothing could be scanned: %s", verdict.List(append(failed, unsupported...)))
+	case len(failed) > 0:
+		return verdict.Hopeless("not all could be scanned: %s", verdict.List(failed))
+	default:
+		return nil
+	}
 }
 
 func objectName(o bridge.ScanObject) string {

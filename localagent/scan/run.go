@@ -57,6 +57,7 @@ type run struct {
 	expected        int64
 	taken           int64 // bytes promised to workers
 	closed          bool  // the result is out: nothing is written to it any more
+	broken          error // why the scan did not go on, when that is no limit of its Config
 }
 
 // slot is the place of the walker or of one worker. The mutex of its run guards it.
@@ -105,8 +106,12 @@ func (r *run) scan(ctx context.Context, objects []bridge.ScanObject) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.closed = true
-	if cause := context.Cause(work); cause != nil && r.res.Truncated == "" {
+	cause := context.Cause(work)
+	if cause != nil && r.res.Truncated == "" {
 		r.res.Truncated = causeWords(cause)
+	}
+	if errors.Is(cause, ErrEngineGone) || errors.Is(cause, errHung) {
+		r.broken = cause
 	}
 }
 
@@ -202,7 +207,8 @@ func (r *run) giveUp(ctx context.Context) {
 		}
 		sl.lost = true
 		if sl.walker {
-			r.res.Truncated = "the walk hangs in the kernel at " + verdict.Shown(sl.on)
+			r.broken = errors.New("the walk hangs in the kernel at " + verdict.Shown(sl.on))
+			r.res.Truncated = r.broken.Error()
 			close(r.walked)
 			r.leave(sl)
 			continue
@@ -258,7 +264,10 @@ func (r *run) result(ctx context.Context) Result {
 	res.Findings = slices.Clone(res.Findings)
 	slices.SortStableFunc(res.Findings, func(a, b Finding) int { return cmp.Compare(a.Path, b.Path) })
 	if len(res.Findings) > 0 {
-		running := runningImages(ctx, r.s.cfg.Roots.Proc)
+		running, answered := r.running(ctx)
+		if !answered {
+			res.Engine.Notes = append(slices.Clone(res.Engine.Notes), "which processes run what was found is not known: the system does not answer")
+		}
 		for i := range res.Findings {
 			f := &res.Findings[i]
 			f.Processes = running[f.Stat.ID]
@@ -269,4 +278,19 @@ func (r *run) result(ctx context.Context) Result {
 	}
 	res.Ended = r.s.cfg.Now()
 	return res
+}
+
+// running returns the processes by the file they run, unless the system does not answer in time (a program on a dead network filesystem):
+// then the thread that asks is left behind.
+func (r *run) running(ctx context.Context) (images map[files.ID][]bridge.Process, answered bool) {
+	out := make(chan map[files.ID][]bridge.Process, 1)
+	go func() { out <- runningImages(ctx, r.s.cfg.Roots.Proc) }()
+	patience := time.NewTimer(grace)
+	defer patience.Stop()
+	select {
+	case images = <-out:
+		return images, true
+	case <-patience.C:
+		return nil, false
+	}
 }

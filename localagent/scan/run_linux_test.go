@@ -76,8 +76,12 @@ func TestF45TreeOfTrapsIsScannedOnceAndEnds(t *testing.T) {
 		t.Fatal(err)
 	}
 	// infected has two names, and all three files are reached twice through the bind mount.
-	if res.Infected != 1 || res.Clean != 2 || res.Truncated != "" || res.Found != 3 {
+	if res.Infected != 1 || res.Clean != 2 || res.Truncated != "" || res.Found-total(res.Skipped) != 3 {
 		t.Errorf("got %v: want one infected file, and two clean", res)
+	}
+	// proc and other; the bind mount shows the folders below them, which are empty.
+	if len(res.Skipped) != 1 || res.Skipped[0].Reason != reasonElsewhere || total(res.Skipped) != 2 || res.Complete() {
+		t.Errorf("skipped %+v, want the two filesystems mounted below", res.Skipped)
 	}
 	_ = unix.Unmount(filepath.Join(root, "b/c"), unix.MNT_DETACH)
 	_ = unix.Unmount(filepath.Join(root, "other"), unix.MNT_DETACH)
@@ -224,6 +228,38 @@ func TestF45ScanEndsWhenEveryWorkerHangs(t *testing.T) {
 	}
 }
 
+func TestAWalkThatHangsIsAnErrorAndNoResult(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "a"), []byte("x"))
+	write(t, filepath.Join(dir, "stuck/b"), []byte("x"))
+	block := make(chan struct{})
+	t.Cleanup(func() { close(block) })
+	began := time.Now()
+	fast := func() time.Time { return began.Add(100 * time.Since(began)) }
+	hangs := func(path string) bool {
+		if filepath.Base(path) == "stuck" {
+			<-block
+		}
+		return false
+	}
+	res, err := newScanner(t, Config{Engine: &fake{}, PerFile: time.Second, Now: fast, Exclude: hangs}).Scan(t.Context(), folder(dir), nil)
+	if v := verdict.Of(err); err == nil || v.Class != bridge.Retry || !strings.Contains(err.Error(), "hangs in the kernel at "+dir+"/stuck") || res.Clean != 1 {
+		t.Errorf("got %v, %v: want the error of a walk that hangs", res, err)
+	}
+}
+
+func TestAnObjectThatFailedIsAnErrorAndTheOthersAreScanned(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "a"), []byte("x"))
+	objects := append(folder(dir), folder(filepath.Join(dir, "gone"))...)
+	res, err := newScanner(t, Config{Engine: &fake{}}).Scan(t.Context(), objects, nil)
+	if v := verdict.Of(err); err == nil || v.Class != bridge.Permanent || !strings.Contains(err.Error(), "not all could be scanned") || res.Clean != 1 {
+		t.Errorf("got %v, %v: want one file, and the folder that is not there as an error", res, err)
+	}
+}
+
 func TestDisabledObjectsAreSkippedAndNamed(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -333,5 +369,73 @@ func TestNewRefusesWhatMakesNoSense(t *testing.T) {
 	}
 	if _, err := New(Config{Clamd: "/run/clamd", Signatures: "/etc/sigs"}); err != nil {
 		t.Error(err)
+	}
+}
+
+// silent is an engine that does not say what it leaves out.
+type silent struct{ *fake }
+
+func (e silent) Info(context.Context) (EngineInfo, error) {
+	return EngineInfo{Name: "silent", Silent: true, MaxFile: 100_000, Notes: []string{"it says nothing"}}, nil
+}
+
+func TestASilentEngineVouchesForNoContainer(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	for name, head := range map[string]string{"zip": "PK\x03\x04", "gz": "\x1f\x8b\x08", "pdf": "%PDF-1.7", "mail": "Received: from"} {
+		write(t, filepath.Join(dir, name), []byte(head+strings.Repeat("x", 1000)))
+	}
+	write(t, filepath.Join(dir, "sfx"), []byte("MZ"+strings.Repeat("x", 1000)+"PK\x05\x06"+strings.Repeat("\x00", 18)+strings.Repeat("c", 2000)))
+	write(t, filepath.Join(dir, "tar"), []byte(strings.Repeat("x", 257)+"ustar"+strings.Repeat("x", 1000)))
+	write(t, filepath.Join(dir, "text"), []byte("plain text"))
+	write(t, filepath.Join(dir, "large"), make([]byte, 200_000))
+	res, err := newScanner(t, Config{Engine: silent{&fake{}}}).Scan(t.Context(), folder(dir), nil)
+	if err != nil || res.Clean != 1 || total(res.Skipped) != 7 || res.Skipped[0].Reason != reasonSilent || res.Skipped[0].Count != 6 {
+		t.Errorf("got %v, %v: want the text alone clean", res, err)
+	}
+	if text := res.String(); !strings.Contains(text, "; it says nothing") {
+		t.Errorf("%q does not say what is known of the engine", text)
+	}
+	if res, err := newScanner(t, Config{Engine: &fake{}}).Scan(t.Context(), folder(dir), nil); err != nil || res.Clean != 8 {
+		t.Errorf("got %v, %v of an engine that speaks", res, err)
+	}
+}
+
+// hung makes a file whose opening blocks until the test ends.
+func hung(t *testing.T, path string) {
+	t.Helper()
+	if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), unix.Mkfifo(path, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if f, err := os.OpenFile(path, os.O_RDWR|unix.O_NONBLOCK, 0); err == nil {
+			_ = f.Close()
+		}
+	})
+}
+
+func TestAProcessThatHangsEndsTheWalkOfMemory(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	hung(t, m.at("proc/7/maps"))
+	began := time.Now()
+	fast := func() time.Time { return began.Add(100 * time.Since(began)) }
+	objects := []bridge.ScanObject{{Enabled: true, Type: bridge.ScanSystemMemory}}
+	res, err := newScanner(t, Config{Engine: &fake{}, Roots: m.opts, PerFile: time.Second, Now: fast}).Scan(t.Context(), objects, nil)
+	if err == nil || !strings.Contains(err.Error(), "hangs in the kernel at "+m.at("proc/7/maps")) {
+		t.Errorf("got %v, %v: want the process that hangs", res, err)
+	}
+}
+
+func TestAProcessThatHangsDoesNotKeepTheResultBack(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	m.link(m.file("image", "x"), "proc/7/exe")
+	hung(t, m.at("proc/7/stat"))
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "bad"), eicar())
+	res, err := newScanner(t, Config{Engine: named{builtinWith(t, "")}, Roots: m.opts}).Scan(t.Context(), folder(dir), nil)
+	if err != nil || res.Infected != 1 || !strings.Contains(res.String(), "which processes run what was found is not known") {
+		t.Errorf("got %v, %v: want the finding, and that its processes are not known", res, err)
 	}
 }

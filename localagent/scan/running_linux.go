@@ -17,7 +17,8 @@ import (
 // runningImages returns the processes by the file they run (proc_pid_exe(5)); it leaves out what it cannot read.
 func runningImages(ctx context.Context, proc string) map[files.ID][]bridge.Process {
 	running := map[files.ID][]bridge.Process{}
-	for _, pid := range pids(proc) {
+	all, _ := pids(proc)
+	for _, pid := range all {
 		if ctx.Err() != nil {
 			break
 		}
@@ -42,10 +43,10 @@ func runningImages(ctx context.Context, proc string) map[files.ID][]bridge.Proce
 }
 
 // pids lists the processes in ascending order.
-func pids(proc string) []int {
+func pids(proc string) ([]int, error) {
 	names, err := os.ReadDir(proc)
 	if err != nil {
-		return nil
+		return nil, err
 	}
 	var out []int
 	for _, e := range names {
@@ -54,7 +55,7 @@ func pids(proc string) []int {
 		}
 	}
 	slices.SortFunc(out, cmp.Compare[int])
-	return out
+	return out, nil
 }
 
 // startTicks reads field 22 of /proc/<pid>/stat, counted behind the name, which may hold anything (proc_pid_stat(5)).

@@ -163,8 +163,8 @@ func isAbsolute(path string) bool { return filepath.IsAbs(path) }
 // progress may be nil; it is called by one goroutine, about twice a second and once at the end.
 //
 // The Result is right as far as it goes in every case: read it even when there is an error. The error is a *verdict.Error: the
-// objects make no sense or cannot be scanned here (Permanent), the engine does not answer or ctx ended (Retry). A scan changes
-// nothing.
+// objects make no sense, or one of them cannot be scanned here (Permanent), the engine does not answer any more, the system hangs, or ctx
+// ended (Retry). To reach a limit of Config is no error. A scan changes nothing.
 func (s *Scanner) Scan(ctx context.Context, objects []bridge.ScanObject, progress func(Progress)) (Result, error) {
 	if err := (bridge.OnDemandScan{Objects: objects}).Validate(); err != nil {
 		return Result{}, verdict.Refuse(bridge.ReasonInvalid, "%w", err)
@@ -183,10 +183,10 @@ func (s *Scanner) Scan(ctx context.Context, objects []bridge.ScanObject, progres
 	if err := verdict.Stopped(ctx, "scan"); err != nil {
 		return res, err
 	}
-	if why := res.hopeless(); why != nil {
-		return res, why
+	if r.broken != nil {
+		return res, verdict.Untouched("%w", r.broken)
 	}
-	return res, nil
+	return res, res.unscanned()
 }
 
 func anyEnabled(objects []bridge.ScanObject) bool {

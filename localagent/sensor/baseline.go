@@ -1,6 +1,8 @@
 package sensor
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"math"
 	"strings"
@@ -12,7 +14,7 @@ const (
 	// maxParentKeys and maxChildKeys bound what is learned: parents, and children of one parent.
 	maxParentKeys = 8192
 	maxChildKeys  = 1024
-	maxKey        = 1024 // bytes of a path
+	maxKey        = 1024 // bytes of a path; the digest of a longer one stands for it
 	// maxKnown bounds all of it, in bytes; entryCost is what one entry takes besides its text.
 	maxKnown  = 16 << 20
 	entryCost = 32
@@ -83,7 +85,7 @@ type frequencies struct {
 	pairs   int
 	known   int // bytes, see maxKnown
 	dirty   bool
-	// refused counts pairs for which there was no room.
+	// refused counts pairs for which there was no room, although all families were dropped that are no use.
 	refused uint64
 }
 
@@ -101,16 +103,18 @@ func newFrequencies(cfg Baseline) *frequencies {
 
 // observe counts a start and returns its surprise in bits when that makes an alert.
 func (f *frequencies) observe(parent, child string) (bits float64, alert bool) {
-	if parent == "" || child == "" || len(parent) > maxKey || len(child) > maxKey {
+	if parent == "" || child == "" {
 		return 0, false
 	}
-	// Keys stand in a JSON file.
-	parent, child = strings.ToValidUTF8(parent, "\uFFFD"), strings.ToValidUTF8(child, "\uFFFD")
+	parent, child = keyOf(parent), keyOf(child)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	fam := f.parents[parent]
 	if fam == nil {
-		if len(f.parents) >= maxParentKeys || !f.room(parent) {
+		if len(f.parents) >= maxParentKeys {
+			f.dropUseless(nil)
+		}
+		if len(f.parents) >= maxParentKeys || !f.makeRoom(parent, nil) {
 			f.refused++
 			return 0, false
 		}
@@ -120,14 +124,14 @@ func (f *frequencies) observe(parent, child string) (bits float64, alert bool) {
 	count := fam.children[child]
 	if count == 0 {
 		bits = fam.surprise()
-		alert = !fam.full && f.learned >= f.cfg.Learn && fam.starts >= uint64(max(f.cfg.Observations, 1)) && bits >= f.cfg.Score
+		alert = f.learned >= f.cfg.Learn && f.useful(fam)
 	}
 	f.dirty = true
 	if fam.starts < maxCount {
 		fam.starts++
 	}
 	switch {
-	case count == 0 && (len(fam.children) >= maxChildKeys || !f.room(child)):
+	case count == 0 && (len(fam.children) >= maxChildKeys || !f.makeRoom(child, fam)):
 		fam.full = true
 		f.refused++
 	case count < maxCount:
@@ -137,6 +141,45 @@ func (f *frequencies) observe(parent, child string) (bits float64, alert bool) {
 		fam.children[child] = count + 1
 	}
 	return bits, alert
+}
+
+// keyOf makes a path a key, which stands in a JSON file.
+func keyOf(path string) string {
+	if len(path) > maxKey {
+		sum := sha256.Sum256([]byte(path))
+		return "sha256:" + hex.EncodeToString(sum[:])
+	}
+	return strings.ToValidUTF8(path, "\uFFFD")
+}
+
+// useful reports whether a new child of the family would make an alert once the learning is over.
+func (f *frequencies) useful(fam *family) bool {
+	return !fam.full && fam.starts >= uint64(max(f.cfg.Observations, 1)) && fam.surprise() >= f.cfg.Score
+}
+
+// dropUseless forgets the families that would make no alert, except one: whoever invents parents and children must not fill the
+// place of those that would.
+func (f *frequencies) dropUseless(except *family) {
+	for key, fam := range f.parents {
+		if fam == except || f.useful(fam) {
+			continue
+		}
+		delete(f.parents, key)
+		f.known -= len(key) + entryCost
+		f.pairs -= len(fam.children)
+		for child := range fam.children {
+			f.known -= len(child) + entryCost
+		}
+	}
+}
+
+// makeRoom reserves place for a key, of useless families if need be.
+func (f *frequencies) makeRoom(key string, of *family) bool {
+	if f.room(key) {
+		return true
+	}
+	f.dropUseless(of)
+	return f.room(key)
 }
 
 // room reserves place for a key.
@@ -167,9 +210,9 @@ func (f *frequencies) ran(d time.Duration) {
 	}
 }
 
-// left returns how long the sensor still learns, and how many pairs it knows.
-func (f *frequencies) left() (time.Duration, int) {
+// left returns how long the sensor still learns, how many pairs it knows, and how many found no room.
+func (f *frequencies) left() (learning time.Duration, pairs int, refused uint64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return max(f.cfg.Learn-f.learned, 0), f.pairs
+	return max(f.cfg.Learn-f.learned, 0), f.pairs, f.refused
 }

@@ -107,7 +107,7 @@ func TestBaselineOutlivesTheProcess(t *testing.T) {
 	if err := g.load(); err != nil {
 		t.Fatal(err)
 	}
-	if left, pairs := g.left(); left != 0 || pairs != 1 || g.parents["/p"].starts != 1001 {
+	if left, pairs, _ := g.left(); left != 0 || pairs != 1 || g.parents["/p"].starts != 1001 {
 		t.Errorf("left %s, %d pairs, %+v", left, pairs, g.parents["/p"])
 	}
 	if _, alert := g.observe("/p", "/c\xff"); alert {
@@ -150,6 +150,9 @@ func TestBaselineStaysBounded(t *testing.T) {
 		for j := range 4 {
 			f.observe(fmt.Sprint("/", i, long), fmt.Sprint("/", j, long))
 		}
+		for _, fam := range f.parents {
+			fam.starts = 1e6 // what would make alerts is kept
+		}
 	}
 	if f.known > maxKnown || f.refused == 0 {
 		t.Fatalf("%d bytes known, %d refused", f.known, f.refused)
@@ -162,8 +165,70 @@ func TestBaselineStaysBounded(t *testing.T) {
 	if err := g.restore(data); err != nil || g.pairs != f.pairs {
 		t.Errorf("%d pairs, want %d: %v", g.pairs, f.pairs, err)
 	}
-	if _, alert := f.observe("/", strings.Repeat("x", maxKey+1)); alert {
-		t.Error("too long a path is an alert")
+}
+
+func TestLongPathIsCountedLikeAnyOther(t *testing.T) {
+	t.Parallel()
+	f := frequenciesFor(Baseline{Learn: time.Nanosecond})
+	f.ran(time.Second)
+	parent := "/" + strings.Repeat("p", maxKey)
+	for range 1000 {
+		f.observe(parent, "/c")
+	}
+	child := "/tmp/" + strings.Repeat("d/", maxKey)
+	if _, alert := f.observe(parent, child+"x"); !alert {
+		t.Error("a long path that was never seen is no alert")
+	}
+	if _, alert := f.observe(parent, child+"x"); alert {
+		t.Error("it is one again")
+	}
+	if _, alert := f.observe(parent, child+"y"); !alert {
+		t.Error("another long path is no alert")
+	}
+	data, _, err := f.text()
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := frequenciesFor(Baseline{Learn: time.Nanosecond})
+	if err := g.restore(data); err != nil || g.pairs != 3 {
+		t.Errorf("%d pairs after a restart, want 3: %v", g.pairs, err)
+	}
+}
+
+func TestInventedNamesDoNotFillTheBaseline(t *testing.T) {
+	t.Parallel()
+	for name, parent := range map[string]func(i int) string{
+		"parents":                  func(i int) string { return fmt.Sprint("/tmp/", i) },
+		"children of a few":        func(i int) string { return fmt.Sprint("/tmp/", i/maxChildKeys) },
+		"children of one, at most": func(int) string { return "/tmp/x" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := frequenciesFor(Baseline{Learn: time.Nanosecond})
+			f.ran(time.Second)
+			for range 1000 {
+				f.observe("/cron", "/job")
+			}
+			long := strings.Repeat("x", maxKey-20)
+			for i := range 2 * maxKnown / maxKey {
+				f.observe(parent(i), fmt.Sprint("/tmp/", i, long))
+			}
+			for range 1000 {
+				f.observe("/nginx", "/cgi")
+			}
+			if _, alert := f.observe("/cron", "/sh"); !alert {
+				t.Error("what was learned before is forgotten")
+			}
+			if _, alert := f.observe("/cron", "/nc"); !alert {
+				t.Error("there was no room for the one before")
+			}
+			if _, alert := f.observe("/nginx", "/sh"); !alert {
+				t.Error("nothing new is learned")
+			}
+			if _, pairs, refused := f.left(); refused > maxKnown/maxKey*2 || f.known > maxKnown || pairs == 0 {
+				t.Errorf("%d bytes, %d pairs, %d refused", f.known, pairs, refused)
+			}
+		})
 	}
 }
 

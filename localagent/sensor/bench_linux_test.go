@@ -41,7 +41,7 @@ func BenchmarkEventToAlert(b *testing.B) {
 	got := make(chan struct{}, 1)
 	cfg := noLimits(Config{Spool: Spool{Dir: b.TempDir()}})
 	c := &catcher{}
-	cfg.Emit = func(ctx2 context.Context, doc []byte) error {
+	cfg.Emit = map[string]Emit{"catcher": func(ctx2 context.Context, doc []byte) error {
 		now := monotonic()
 		w.mu.Lock()
 		when := w.last
@@ -52,7 +52,7 @@ func BenchmarkEventToAlert(b *testing.B) {
 		took = append(took, time.Duration(now-when))
 		got <- struct{}{}
 		return nil
-	}
+	}}
 	startSensor(b, cfg, func(s *Sensor) { s.world = w })
 	parent := parentProgram(b, "winword.exe")
 	child := program(b, "sleep", "powershell.exe")
@@ -81,7 +81,7 @@ func BenchmarkHundredStartsASecond(b *testing.B) {
 		b.Run(c.name, func(b *testing.B) {
 			needEvents(b)
 			caught := &catcher{}
-			s := startSensor(b, noLimits(Config{Emit: caught.emit, Spool: Spool{Dir: b.TempDir()}, Baseline: Baseline{Enabled: true}}))
+			s := startSensor(b, noLimits(Config{Emit: caught.emits(), Spool: Spool{Dir: b.TempDir()}, Baseline: Baseline{Enabled: true}}))
 			parent, child := parentProgram(b, c.parent), program(b, "true", "powershell.exe")
 			var used, span time.Duration
 			execs := uint64(0)

@@ -19,6 +19,8 @@ type channel struct {
 	conn syscall.RawConn
 	port uint32
 	buf  []byte
+	// deadline is until when a read waits.
+	deadline time.Time
 	// queue are events that were read and not asked for, oldest first.
 	queue []event
 }
@@ -78,6 +80,26 @@ func (c *channel) subscribe(ctx context.Context, fd, buffer int, mask uint32) er
 	return nil
 }
 
+// unwatch takes the socket out of the poller of Go, which would wake for each of its events although nobody waits for them. From then
+// on only what is there can be read.
+func (c *channel) unwatch() error {
+	var (
+		fd  int
+		err error
+	)
+	controlErr := c.conn.Control(func(own uintptr) {
+		fd, err = unix.FcntlInt(own, unix.F_DUPFD_CLOEXEC, 0)
+	})
+	if err := errors.Join(err, controlErr); err != nil {
+		return fmt.Errorf("take the connector socket over: %w", err)
+	}
+	_ = c.file.Close()
+	err = unix.SetNonblock(fd, false) // a blocking one is not watched
+	c.file = os.NewFile(uintptr(fd), "process events")
+	c.conn, controlErr = c.file.SyscallConn()
+	return errors.Join(err, controlErr)
+}
+
 func (c *channel) send(op, mask uint32) error {
 	var err error
 	controlErr := c.conn.Control(func(fd uintptr) {
@@ -132,8 +154,10 @@ func (c *channel) read(ctx context.Context, pause time.Duration) error {
 	if cause := context.Cause(ctx); cause != nil {
 		return cause
 	}
-	if pause > 0 {
-		if err := c.file.SetReadDeadline(time.Now().Add(pause)); err != nil {
+	if now := time.Now(); pause > 0 && c.deadline.Sub(now) < pause/2 {
+		// To set it for each event would cost more than to wait for a moment less.
+		c.deadline = now.Add(pause)
+		if err := c.file.SetReadDeadline(c.deadline); err != nil {
 			return fmt.Errorf("read process events: %w", err)
 		}
 	}

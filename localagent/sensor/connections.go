@@ -6,14 +6,11 @@ import (
 	"fmt"
 	"net/netip"
 	"strconv"
+	"time"
 )
 
-const (
-	// maxTold bounds the connections that are remembered as told; beyond, they may be told again.
-	maxTold = 65536
-	// ownerTries is how many connections of one look have their process searched, which reads the open files of all processes.
-	ownerTries = 64
-)
+// maxTold bounds the connections that are remembered as told; beyond, they may be told again.
+const maxTold = 65536
 
 // connection is one connection of this machine.
 type connection struct {
@@ -28,15 +25,15 @@ func (s *Sensor) watchConnections(ctx context.Context) {
 	for {
 		found, err := listConnections(func(a netip.Addr) bool { _, listed := s.listed.find(a); return listed })
 		s.listedFailed(ctx, err)
-		told = s.tellConnections(ctx, found, told)
+		told = s.tellConnections(ctx, found, told, err == nil)
 		if errors.Is(err, errors.ErrUnsupported) || !wait(ctx, s.cfg.Connections) {
 			return
 		}
 	}
 }
 
-// tellConnections makes an alert of every connection that was not told, and returns which are.
-func (s *Sensor) tellConnections(ctx context.Context, found []connection, told map[connection]bool) map[connection]bool {
+// tellConnections makes an alert of every connection that was not told, and returns which are. all says that no other ones are there.
+func (s *Sensor) tellConnections(ctx context.Context, found []connection, told map[connection]bool, all bool) map[connection]bool {
 	still := make(map[connection]bool, len(found))
 	var fresh []connection
 	for _, c := range found {
@@ -49,36 +46,51 @@ func (s *Sensor) tellConnections(ctx context.Context, found []connection, told m
 			still[key] = true
 		}
 	}
+	for key := range told {
+		if !all && len(still) < maxTold {
+			still[key] = true
+		}
+	}
 	if len(fresh) == 0 {
 		return still
 	}
 	wanted := map[uint64]bool{}
 	for _, c := range fresh {
-		if c.inode != 0 && len(wanted) < ownerTries {
+		if c.inode != 0 {
 			wanted[c.inode] = true
 		}
 	}
-	owners := socketOwners(wanted)
+	owners, looked := socketOwners(wanted), time.Now()
 	for _, c := range fresh {
-		s.count.connections.Add(1)
-		s.connected(ctx, c, owners[c.inode])
+		if !s.connected(ctx, c, owners[c.inode], looked) {
+			key := c
+			key.inode = 0
+			delete(still, key)
+		}
 	}
 	return still
 }
 
-// connected makes the alert of a connection; pid is 0 when the process is not known.
-func (s *Sensor) connected(ctx context.Context, c connection, pid int) {
+// connected makes the alert of a connection that was found at looked; pid is 0 when the process is not known. It answers false when
+// there are too many alerts: the connection waits for its turn.
+func (s *Sensor) connected(ctx context.Context, c connection, pid int, looked time.Time) bool {
 	indicator, _ := s.listed.find(c.remote.Addr())
 	if pid != 0 && (pid == s.cfg.Self || s.cfg.Ignore(pid)) {
-		return
+		return true
 	}
 	now := s.cfg.Now()
-	left, ok := s.damper.admit(likeness{rule: RuleIndicator, parent: pid, child: c.remote.Addr().String(), extra: c.protocol}, now)
-	if !ok {
-		s.count.suppressed.Add(1)
-		return
+	like := likeness{rule: RuleIndicator, parent: pid, child: c.remote.Addr().String(), extra: c.protocol}
+	if s.damper.alike(like, now) {
+		s.count.connections.Add(1)
+		s.leaveOut(RuleIndicator)
+		return true
 	}
-	x := sighting{document: document{
+	left, ok := s.damper.admit(like, now)
+	if !ok {
+		return false
+	}
+	s.count.connections.Add(1)
+	x := sighting{opened: looked, document: document{
 		Level: LevelHigh, Title: "Connection to a listed address", Rule: RuleIndicator, Host: s.cfg.Host, Timestamp: stamp(now),
 		Details: "process: not known, it has ended or is in another process namespace", Suppressed: left, Method: "sock_diag",
 	}}
@@ -92,6 +104,7 @@ func (s *Sensor) connected(ctx context.Context, c connection, pid int) {
 		c.local.String(), c.remote.String(), c.protocol, x.Timestamp)
 	s.digest(ctx, &x)
 	s.finish(x)
+	return true
 }
 
 // owner fills in the process and returns what it is called.

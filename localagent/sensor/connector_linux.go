@@ -37,6 +37,10 @@ func openConnector(ctx context.Context, buffer int) (*connector, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := kin.unwatch(); err != nil {
+		kin.close()
+		return nil, err
+	}
 	// Nobody reads kin until starts stands; from then on what it holds is in the table or comes up in order.
 	starts, err := openChannel(ctx, buffer, startMask)
 	if err != nil {

@@ -7,12 +7,8 @@ import (
 	"time"
 )
 
-const (
-	// maxDamped bounds the chains and rules that are remembered; the oldest are forgotten, which lets an alert through.
-	maxDamped = 4096
-	// summaryEvery is how often alerts that were left out are told when no other alert carries their number.
-	summaryEvery = time.Minute
-)
+// maxDamped bounds the chains and rules that are remembered; the oldest are forgotten, which lets an alert through.
+const maxDamped = 4096
 
 // Rate is how many alerts may be made: so many a second, and Burst at once.
 type Rate struct {
@@ -32,7 +28,6 @@ type damper struct {
 	all   bucket
 	rules map[string]*ruleState
 	seen  map[likeness]time.Time
-	began time.Time
 }
 
 // likeness is what two alerts have in common that say the same: the rule, the process that did it, and what it did.
@@ -45,8 +40,7 @@ type likeness struct {
 
 type ruleState struct {
 	bucket
-	left   uint64 // alerts left out and not told
-	latest time.Time
+	left uint64 // alerts left out and not told
 }
 
 // bucket is a token bucket.
@@ -72,33 +66,63 @@ func newDamper(window time.Duration, total, byRule Rate) *damper {
 func (d *damper) admit(l likeness, now time.Time) (left uint64, ok bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	rule := d.rules[l.rule]
-	if rule == nil {
-		d.forgetRules()
-		rule = &ruleState{}
-		d.rules[l.rule] = rule
+	if d.inWindow(l, now) {
+		return 0, false
 	}
-	rule.latest = now
-	if d.window > 0 {
-		if last, known := d.seen[l]; known && now.Sub(last) < d.window && !now.Before(last) {
-			rule.left++
-			return 0, false
-		}
+	if left, ok = d.pass(l.rule, now); ok && d.window > 0 {
+		d.forgetSeen(now)
+		d.seen[l] = now
 	}
+	return left, ok
+}
+
+// alike reports whether the window is why an alert is not admitted.
+func (d *damper) alike(l likeness, now time.Time) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.inWindow(l, now)
+}
+
+func (d *damper) inWindow(l likeness, now time.Time) bool {
+	last, known := d.seen[l]
+	return known && now.Sub(last) < d.window && !now.Before(last)
+}
+
+// admitAgain does so for an alert that was not admitted: only the rates hold for it.
+func (d *damper) admitAgain(rule string, now time.Time) (left uint64, ok bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.pass(rule, now)
+}
+
+func (d *damper) pass(name string, now time.Time) (left uint64, ok bool) {
+	rule := d.rule(name)
 	d.all.fill(d.total, now)
 	rule.fill(d.byRule, now)
 	if !d.total.unlimited() && d.all.tokens < 1 || !d.byRule.unlimited() && rule.tokens < 1 {
-		rule.left++
 		return 0, false
 	}
 	d.all.tokens--
 	rule.tokens--
-	if d.window > 0 {
-		d.forgetSeen(now)
-		d.seen[l] = now
-	}
 	left, rule.left = rule.left, 0
 	return left, true
+}
+
+// leaveOut counts an alert that is not made.
+func (d *damper) leaveOut(rule string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.rule(rule).left++
+}
+
+func (d *damper) rule(name string) *ruleState {
+	rule := d.rules[name]
+	if rule == nil {
+		d.forgetRules()
+		rule = &ruleState{}
+		d.rules[name] = rule
+	}
+	return rule
 }
 
 // forgetSeen makes room: what is over goes first, then everything.
@@ -133,17 +157,10 @@ type omission struct {
 	count uint64
 }
 
-// omitted returns what no alert has told for summaryEvery, and counts it as told; with all set everything.
-func (d *damper) omitted(now time.Time, all bool) []omission {
+// omitted returns what no alert has told, and counts it as told.
+func (d *damper) omitted() []omission {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.began.IsZero() {
-		d.began = now
-	}
-	if !all && now.Sub(d.began) < summaryEvery {
-		return nil
-	}
-	d.began = now
 	var list []omission
 	for name, r := range d.rules {
 		if r.left > 0 {

@@ -1,7 +1,10 @@
 package sensor
 
 import (
+	"context"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -17,6 +20,7 @@ func TestAlikeAlertsOfTheWindowAreLeftOutAndTold(t *testing.T) {
 		if _, ok := d.admit(a, now.Add(9*time.Second)); ok {
 			t.Fatal("one of the same window is let through")
 		}
+		d.leaveOut(a.rule)
 	}
 	b := a
 	b.parent = 2
@@ -39,6 +43,8 @@ func TestRatesHoldForARuleAndForAll(t *testing.T) {
 		for range n {
 			if _, ok := d.admit(likeness{rule: rule}, now); ok {
 				through++
+			} else {
+				d.leaveOut(rule)
 			}
 		}
 		return through
@@ -53,28 +59,38 @@ func TestRatesHoldForARuleAndForAll(t *testing.T) {
 	if n := count("a", 100); n != 1 {
 		t.Errorf("%d after a second, want 1", n)
 	}
-	got := d.omitted(now, true)
+	got := d.omitted()
 	if len(got) != 2 || got[0] != (omission{"a", 99}) || got[1] != (omission{"b", 98}) {
 		t.Errorf("omitted %+v", got)
 	}
-	if got := d.omitted(now, true); len(got) != 0 {
+	if got := d.omitted(); len(got) != 0 {
 		t.Errorf("told twice: %+v", got)
 	}
 }
 
-func TestOmissionsAreToldOnceAMinute(t *testing.T) {
+func TestOmissionsAreToldWithinAMinute(t *testing.T) {
 	t.Parallel()
-	d := newDamper(time.Hour, Rate{PerSecond: -1}, Rate{PerSecond: -1})
-	now := time.Unix(1000, 0)
-	d.omitted(now, false)
-	d.admit(likeness{rule: "a"}, now)
-	d.admit(likeness{rule: "a"}, now)
-	if got := d.omitted(now.Add(59*time.Second), false); len(got) != 0 {
-		t.Errorf("told early: %+v", got)
-	}
-	if got := d.omitted(now.Add(61*time.Second), false); len(got) != 1 || got[0] != (omission{"a", 1}) {
-		t.Errorf("told %+v", got)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		s, err := New(Config{Name: "s"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		wg.Go(func() { s.keep(ctx) })
+		s.damper.leaveOut("a")
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		cancel()
+		wg.Wait()
+		w, _ := s.outboxes[0].take()
+		if w == nil {
+			t.Fatal("not told")
+		}
+		if d := readDocument(t, w.body); d.Rule != RuleSummary || d.Suppressed != 1 {
+			t.Errorf("summary %+v", d)
+		}
+	})
 }
 
 func TestDamperStaysBounded(t *testing.T) {
@@ -97,17 +113,17 @@ func TestFloodOfAlertsIsCountedAndSummarised(t *testing.T) {
 	o.w.run(10, 0, 5, "/usr/sbin/nginx")
 	_ = o.seed()
 	for pid := 11; pid < 111; pid++ {
-		o.forked(10, pid)
-		o.w.run(pid, 10, 9, "/usr/bin/dash", "sh")
-		o.executed(pid, 9)
+		o.child(10, pid, "/usr/bin/dash", "sh")
+		delete(o.w.processes, pid)
 	}
+	o.lookAgain(true)
 	if n := len(o.alerts()); n != 3 {
 		t.Errorf("%d alerts, want 3", n)
 	}
 	if st := o.s.Status(); st.Suppressed != 97 {
 		t.Errorf("status %+v", st)
 	}
-	o.s.tellOmitted(true)
+	o.s.tellOmitted()
 	d, err := o.s.Receive(t.Context())
 	if err != nil {
 		t.Fatal(err)

@@ -18,9 +18,11 @@ type image struct {
 	script string
 	// names are how rules may call it: file name, the same without a version, script, applet. Lower case.
 	names []string
-	// unseen says that the image could not be read in time; comm is the name the process had then, if that is known.
-	unseen bool
-	comm   string
+	// unseen says that the image could not be read in time. unreadable says that the process lived and its image could not be read
+	// all the same: its path is longer than the kernel shows, or it is another user's. comm is the name the process had then, if that
+	// is known.
+	unseen, unreadable bool
+	comm               string
 }
 
 // imageOf describes the file at path run with these arguments.
@@ -59,6 +61,9 @@ func (im *image) name(n string) {
 	}
 }
 
+// named says that names are known.
+func (im *image) named() bool { return !im.unseen && !im.unreadable }
+
 // shown is the name for people: that of the script, else that of the file.
 func (im *image) shown() string {
 	switch {
@@ -78,8 +83,11 @@ func (im *image) key() string {
 	if im == nil {
 		return ""
 	}
-	if path.IsAbs(im.script) {
+	switch {
+	case path.IsAbs(im.script):
 		return im.script
+	case im.unreadable:
+		return "unreadable: " + im.comm
 	}
 	return im.path
 }

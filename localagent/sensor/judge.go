@@ -1,27 +1,30 @@
 package sensor
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // sighting is an alert being made: all that would be gone in a moment has been read.
 type sighting struct {
 	document
-	// file is the open image, nil when it could not be opened.
-	file *os.File
+	// file is the open image, nil when it could not be opened; opened is when it was.
+	file   *os.File
+	opened time.Time
 }
 
-// judge asks the rules and the baseline about a program that was started. before is what the process ran until then.
-func (o *observer) judge(p *process, before *image, when uint64) {
+// judge asks the rules and the baseline about a program that was started.
+func (o *observer) judge(p *process, when uint64) {
 	c := chain{parent: p.born, child: p.image, childLine: o.line(p.pid), parentLine: o.parentLine(p)}
 	rules := o.s.rules.Load()
 	rule, inPlace := rules.match(c), false
-	if rule == nil && before != nil && before != p.born {
+	if rule == nil && p.was != nil {
 		// Code that took a server over may run a shell in the place of it, without a child.
-		c.parent, c.parentLine = before, func() string { return "" }
+		c.parent, c.parentLine = p.was, func() string { return "" }
 		rule = rules.match(c)
 		inPlace = rule != nil
 	}
@@ -75,25 +78,33 @@ type finding struct {
 	score              float64
 }
 
-// alert reads what will be gone in a moment, and hands the alert over to be finished.
+// alert makes an alert, unless there are too many or one that says the same was just made: then a second look decides.
 func (o *observer) alert(p *process, f finding, when uint64) {
 	if o.s.cfg.Ignore(p.pid) {
 		return
 	}
-	ppid := 0
-	if p.parent != nil {
-		ppid = p.parent.pid
-	}
 	left, ok := o.s.damper.admit(likeness{
-		rule: f.rule, parent: ppid, parentImage: f.parent.key(), child: p.image.key(), extra: p.image.script,
+		rule: f.rule, parent: p.ppid(), parentImage: f.parent.key(), child: cmp.Or(p.image.key(), p.image.comm), extra: p.image.script,
 	}, o.s.cfg.Now())
 	if !ok {
-		o.s.count.suppressed.Add(1)
+		o.setAside(p, f, when)
 		return
 	}
+	o.tell(p, f, when, left)
+}
+
+func (p *process) ppid() int {
+	if p.parent == nil {
+		return 0
+	}
+	return p.parent.pid
+}
+
+// tell reads what will be gone in a moment, and hands the alert over to be finished; left is how many were left out before.
+func (o *observer) tell(p *process, f finding, when, left uint64) {
 	x := sighting{document: document{
 		Level: f.level, Title: f.title, Rule: f.rule, Host: o.s.cfg.Host, Timestamp: stamp(o.s.cfg.Now()),
-		PID: p.pid, PPID: ppid, ParentExe: pathShown(f.parent.path), InPlace: f.inPlace, Score: f.score,
+		PID: p.pid, PPID: p.ppid(), ParentExe: pathShown(f.parent.path), InPlace: f.inPlace, Score: f.score,
 		Suppressed: left, Method: o.s.method(),
 	}}
 	o.identify(p, &x, when)
@@ -122,18 +133,18 @@ func (o *observer) identify(p *process, x *sighting, when uint64) {
 	x.Exe, x.ExeDeleted, x.Script = pathShown(p.image.path), p.image.deleted, clean(p.image.script, maxShownPath)
 	file, err := o.world.open(p.pid)
 	if err == nil {
-		x.file = file
+		x.file, x.opened = file, time.Now()
 	}
 	line, lineErr := o.world.commandLine(p.pid, maxCommandLine)
 	path, _, imageErr := o.world.image(p.pid)
-	st, statErr := o.world.stat(p.pid)
+	st, lives := o.stillIs(p, when)
 	switch {
-	case statErr != nil, st.dead, o.world.after(st.start, when), p.start != 0 && p.start != st.start:
+	case !lives:
 		// Its number may be another's by now, and so may all that was read after the event.
 		x.Exited = true
 		x.drop()
 		line, lineErr = nil, errGone
-	case imageErr != nil || path != p.image.path:
+	case path != p.image.path || p.image.unreadable != (imageErr != nil):
 		// It runs another program already: what was opened may be that.
 		x.drop()
 		line, lineErr = nil, errGone
@@ -164,6 +175,8 @@ func (x *sighting) drop() {
 func (x *sighting) describe(p *process, f finding) string {
 	child := shown(p.image.shown())
 	switch {
+	case p.image.unreadable:
+		child = "a program that calls itself " + child + " and whose path cannot be read"
 	case p.image.unseen && p.image.comm == "":
 		child = "a program that ended before it could be read"
 	case p.image.unseen:

@@ -8,12 +8,15 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/edr-bridge/edr-bridge/localagent/agenttest"
 )
@@ -52,7 +55,7 @@ func startChain(t *testing.T, parentName, childName, seconds string) (parent, ch
 func TestChainOfTheSeedMakesAnAlertToActOn(t *testing.T) {
 	needEvents(t)
 	var c catcher
-	s := startSensor(t, noLimits(Config{Emit: c.emit, Host: "lab"}))
+	s := startSensor(t, noLimits(Config{Emit: c.emits(), Host: "lab"}))
 	parent, child := startChain(t, "winword.exe", "powershell.exe", "1")
 	agenttest.Eventually(t, "an alert", func() bool { return len(c.of(child)) == 1 })
 	d := c.of(child)[0]
@@ -75,7 +78,7 @@ func TestChainOfTheSeedMakesAnAlertToActOn(t *testing.T) {
 func TestScriptsCountByTheirNames(t *testing.T) {
 	needEvents(t)
 	var c catcher
-	startSensor(t, noLimits(Config{Emit: c.emit}))
+	startSensor(t, noLimits(Config{Emit: c.emits()}))
 	child := script(t, "powershell.exe", "read line")
 	parent := script(t, "winword.exe", child+" -enc x; true")
 	cmd := exec.Command(parent)
@@ -95,10 +98,60 @@ func TestScriptsCountByTheirNames(t *testing.T) {
 	}
 }
 
+func TestProcessBehindADecoyMakesItsAlertWhileItLives(t *testing.T) {
+	needEvents(t)
+	var c catcher
+	startSensor(t, Config{Emit: c.emits()})
+	child := program(t, "sleep", "powershell.exe")
+	cmd := exec.Command(script(t, "winword.exe", child+" 0.01; "+child+" 0.01; "+child+" 60"))
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL); _ = cmd.Wait() })
+	agenttest.Eventually(t, "an alert of the living one", func() bool {
+		return slices.ContainsFunc(c.of(child), func(d document) bool { return d.Cmdline == child+" 60" && d.ActionablePID != 0 })
+	})
+	if n := len(c.of(child)); n != 2 {
+		t.Errorf("%d alerts, want one of the decoys and one of the living", n)
+	}
+}
+
+func TestProgramBelowALongPathIsAlertedWhileItLives(t *testing.T) {
+	needEvents(t)
+	var c catcher
+	startSensor(t, noLimits(Config{Emit: c.emits()}))
+	part := strings.Repeat("d", 200)
+	cmd := exec.Command(script(t, "winword.exe", "for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22; do mkdir "+part+
+		"; cd -P "+part+"; done; cp "+program(t, "sleep", "x")+" innocent; exec ./innocent 60"))
+	cmd.Dir = t.TempDir()
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	// A shell that runs it in its place is the child of this program, which counts by its name.
+	cmd.Path, cmd.Args = parentProgram(t, "winword.exe"), append([]string{"winword.exe"}, cmd.Args...)
+	cmd.Env = []string{helperEnv + "=1", "PATH=/bin:/usr/bin"}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL); _ = cmd.Wait() })
+	find := func() (d document) {
+		for _, d := range c.of("office-starts-shell") {
+			if strings.Contains(d.Description, "'innocent'") {
+				return d
+			}
+		}
+		return d
+	}
+	agenttest.Eventually(t, "an alert", func() bool { return find().ID != "" })
+	d := find()
+	if st, err := (system{}).stat(d.ActionablePID); err != nil || d.StartTicks != st.start || len(d.SHA256) != 64 || d.Cmdline != "./innocent 60" || d.Exited {
+		t.Errorf("alert %+v", d)
+	}
+}
+
 func TestDoubleForkDoesNotHideTheParent(t *testing.T) {
 	needEvents(t)
 	var c catcher
-	startSensor(t, noLimits(Config{Emit: c.emit}))
+	startSensor(t, noLimits(Config{Emit: c.emits()}))
 	child := program(t, "sleep", "powershell.exe")
 	// The shell between the two ends at once: the child belongs to another process when it begins.
 	parent := script(t, "winword.exe", "( ( sleep 0.2; exec "+child+" 1 ) & )\nsleep 1")
@@ -121,7 +174,7 @@ func TestImageRemovedAtOnceIsStillHashed(t *testing.T) {
 	needEvents(t)
 	var c catcher
 	var child atomic.Value
-	cfg := noLimits(Config{Emit: c.emit})
+	cfg := noLimits(Config{Emit: c.emits()})
 	cfg.Ignore = func(int) bool { // is asked before the image is opened
 		if name, ok := child.Load().(string); ok {
 			_ = os.Remove(name)
@@ -149,7 +202,7 @@ func TestImageRemovedAtOnceIsStillHashed(t *testing.T) {
 func TestOverrunIsCountedAndWhatItHidIsFound(t *testing.T) {
 	needEvents(t)
 	var c catcher
-	cfg := noLimits(Config{Emit: c.emit})
+	cfg := noLimits(Config{Emit: c.emits()})
 	// A reader that stalls, with the smallest buffer the kernel gives.
 	stall := make(chan struct{})
 	var once sync.Once
@@ -217,6 +270,78 @@ func TestThreadsDoNotWakeTheSensor(t *testing.T) {
 	}
 }
 
+func TestEventsAnotherProgramSendsAreNotRead(t *testing.T) {
+	needEvents(t)
+	c, err := openConnector(t.Context(), receiveBuffer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.close()
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, unix.NETLINK_CONNECTOR)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	const forged = 1 << 30 // no kernel has such a number
+	if err := unix.Sendto(fd, message(eventExec, forged, forged), 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Pid: c.starts.port}); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("/bin/true")
+	if err := cmd.Run(); err != nil {
+		t.Fatal(err)
+	}
+	found := false
+	for end := time.Now().Add(20 * time.Second); !found && time.Now().Before(end); {
+		if _, err := c.next(t.Context(), kinPause, func(e event) {
+			found = found || e.kind == eventExec && e.pid == cmd.Process.Pid
+			if e.pid == forged {
+				t.Errorf("event %+v", e)
+			}
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !found {
+		t.Error("no event of the kernel")
+	}
+}
+
+func TestWhatWasSeenIsFinishedAtTheEnd(t *testing.T) {
+	t.Parallel()
+	s, err := New(Config{Name: "s"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Open("/proc/self/exe")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.sightings <- sighting{document: document{Title: "x"}, file: f, opened: time.Now().Add(time.Minute)} // for a slow machine
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := s.Run(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if list := s.waiting(t); len(list) != 1 || len(list[0].SHA256) != 64 {
+		t.Errorf("alerts %+v", list)
+	}
+}
+
+func TestForksAndEndsDoNotWakeTheSensor(t *testing.T) {
+	needEvents(t)
+	c, err := openConnector(t.Context(), receiveBuffer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.close()
+	if err := c.kin.file.SetReadDeadline(time.Now()); !errors.Is(err, os.ErrNoDeadline) {
+		t.Errorf("the poller watches their socket: %v", err)
+	}
+	if err := c.starts.file.SetReadDeadline(time.Now()); err != nil {
+		t.Errorf("the poller does not watch that of starts: %v", err)
+	}
+}
+
 func TestUserChangeIsTold(t *testing.T) {
 	needEvents(t)
 	c, err := openConnector(t.Context(), receiveBuffer)
@@ -247,7 +372,7 @@ func TestSpoolIsReplayedAfterARestart(t *testing.T) {
 	dir := t.TempDir()
 	var c catcher
 	c.fail(errors.New("redis is down"))
-	cfg := noLimits(Config{Emit: c.emit, Spool: Spool{Dir: dir}})
+	cfg := noLimits(Config{Emit: c.emits(), Spool: Spool{Dir: dir}})
 	ctx, cancel := context.WithCancel(t.Context())
 	cfg.Self = -1
 	s, err := New(cfg)
@@ -300,6 +425,31 @@ func TestRunEndsOnce(t *testing.T) {
 	}
 	if s.Status().Waiting != 0 {
 		t.Errorf("status %+v", s.Status())
+	}
+}
+
+func TestOursIsWhatRootRunsOfTheSameFile(t *testing.T) {
+	agenttest.NeedRoot(t)
+	for _, tt := range []struct {
+		name, file string
+		uid        uint32
+		want       bool
+	}{
+		{"the same", "/proc/self/exe", 0, true},
+		{"of another user", "/proc/self/exe", 54321, false},
+		{"a copy", parentProgram(t, "copy"), 0, false},
+	} {
+		cmd := exec.Command(tt.file, "/bin/true")
+		cmd.Env = []string{helperEnv + "=1", helperEnv + "_PAUSE=1m"}
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: tt.uid, Gid: tt.uid}}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		if got := (system{}).isOurs(cmd.Process.Pid); got != tt.want {
+			t.Errorf("%s: %v, want %v", tt.name, got, tt.want)
+		}
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
 	}
 }
 

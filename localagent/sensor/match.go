@@ -1,12 +1,20 @@
 package sensor
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // chain is one start of a program as rules look at it.
 type chain struct {
 	parent, child *image
 	// childLine and parentLine read the command lines when a rule asks; "" = not known.
 	childLine, parentLine func() string
+}
+
+// means reports whether a rule has the image as a parent.
+func (s *ruleset) means(im *image) bool {
+	return im != nil && slices.ContainsFunc(im.names, func(name string) bool { return len(s.byParent[name]) > 0 })
 }
 
 // match returns the first rule that means the chain, or nil.
@@ -41,8 +49,8 @@ func (r *compiled) isChild(im *image) bool {
 	if im.unseen && r.IgnoreUnseen {
 		return false
 	}
-	if r.any || im.unseen {
-		// What was too short to be seen may have been anything; the name it had does not clear it, for it chose that itself.
+	if r.any || !im.named() {
+		// What could not be read may be anything; the name it has does not clear it, for it chose that itself.
 		return true
 	}
 	return containsAny(r.children, im.names)
@@ -50,7 +58,7 @@ func (r *compiled) isChild(im *image) bool {
 
 func (e *compiledException) matches(c chain) bool {
 	return (len(e.parents) == 0 || containsAny(e.parents, c.parent.names)) &&
-		(len(e.children) == 0 || !c.child.unseen && containsAny(e.children, c.child.names)) &&
+		(len(e.children) == 0 || c.child.named() && containsAny(e.children, c.child.names)) &&
 		holds(e.line, c.childLine) && holds(e.parentLine, c.parentLine)
 }
 

@@ -38,7 +38,7 @@ func pollsAndSaysSo(t *testing.T, want error) {
 	}
 	var c catcher
 	var book logbook
-	cfg := noLimits(Config{Emit: c.emit, Poll: 20 * time.Millisecond, Logger: slog.New(slog.NewTextHandler(&book, nil))})
+	cfg := noLimits(Config{Emit: c.emits(), Poll: 20 * time.Millisecond, Logger: slog.New(slog.NewTextHandler(&book, nil))})
 	s := startSensor(t, cfg)
 	st := s.Status()
 	if st.Method != MethodPolling || st.Why == "" || s.Err() == nil || !strings.Contains(book.text(), "level=WARN") {
@@ -62,7 +62,7 @@ func TestConnectionToAListedAddressNamesItsProcess(t *testing.T) {
 	}
 	var c catcher
 	cfg := noLimits(Config{
-		Emit: c.emit, Host: "lab", Connections: 100 * time.Millisecond,
+		Emit: c.emits(), Host: "lab", Connections: 100 * time.Millisecond,
 		Indicators: []netip.Prefix{netip.MustParsePrefix("203.0.113.7/32"), netip.MustParsePrefix("2001:db8::/64")},
 	})
 	s := startSensor(t, cfg)
@@ -72,10 +72,12 @@ func TestConnectionToAListedAddressNamesItsProcess(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer l.Close()
-		conn, err := net.Dial("tcp", l.Addr().String())
-		if err != nil {
-			t.Fatal(err)
-		}
+		var conn net.Conn
+		// The kernel adds the route of an address some time later.
+		agenttest.Eventually(t, "a connection", func() bool {
+			conn, err = net.Dial("tcp", l.Addr().String())
+			return err == nil
+		})
 		defer conn.Close()
 	}
 	udp, err := net.Dial("udp", "203.0.113.7:53")

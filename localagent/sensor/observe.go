@@ -1,5 +1,7 @@
 package sensor
 
+import "errors"
+
 // maxAdoptions is how many unknown ancestors are read from the system for one process.
 const maxAdoptions = 64
 
@@ -8,6 +10,18 @@ type observer struct {
 	s     *Sensor
 	world world
 	table *table
+	// program is the image of this process; "" = its descendants are like all others.
+	program string
+	// aside are starts that wait for a second look, in the order of their times.
+	aside []aside
+}
+
+func (s *Sensor) observer() *observer {
+	o := &observer{s: s, world: s.world, table: newTable(s.cfg.Self)}
+	if s.cfg.Self != 0 {
+		o.program = s.world.program()
+	}
+	return o
 }
 
 // seed reads the processes there are; they make no alert.
@@ -55,8 +69,17 @@ func (o *observer) adopt(pid, depth int) *process {
 		}
 		p.image = o.look(pid)
 	}
+	o.ours(p)
 	o.table.add(p)
 	return p
+}
+
+// ours notes that what descends from the process is own: a bridge or an agent beside this one starts programs as well. Only root has
+// them, anybody else may run the same file.
+func (o *observer) ours(p *process) {
+	if o.program != "" && p.image != nil && p.image.path == o.program && o.world.isOurs(p.pid) {
+		p.own = true
+	}
 }
 
 // look reads what a process runs.
@@ -71,7 +94,7 @@ func (o *observer) look(pid int) *image {
 			return arguments(line)
 		})
 	}
-	im := &image{unseen: true}
+	im := &image{unseen: errors.Is(err, errGone), unreadable: !errors.Is(err, errGone)}
 	if st, err := o.world.stat(pid); err == nil {
 		im.comm = st.name
 	}
@@ -82,10 +105,12 @@ func (o *observer) look(pid int) *image {
 func (o *observer) executed(pid int, when uint64) {
 	o.s.count.execs.Add(1)
 	p := o.table.known[pid]
-	var before *image
 	if p != nil {
-		before = p.image
+		if p.image != p.born && o.s.rules.Load().means(p.image) {
+			p.was = p.image
+		}
 		p.image = o.look(pid)
+		o.ours(p)
 	} else {
 		p = o.adopt(pid, 0)
 	}
@@ -96,7 +121,7 @@ func (o *observer) executed(pid int, when uint64) {
 		o.s.count.unseen.Add(1)
 	}
 	if !p.own {
-		o.judge(p, before, when)
+		o.judge(p, when)
 	}
 }
 
@@ -133,13 +158,13 @@ func (o *observer) compare(pid int) {
 		// A process that only forked runs what its parent runs.
 		if p.image != nil && !p.image.unseen && !p.own && !same(p.image, p.born) {
 			o.s.count.execs.Add(1)
-			o.judge(p, nil, 0)
+			o.judge(p, 0)
 		}
 		return
 	}
 	p.start, p.uid, p.user = st.start, st.uid, st.user
 	path, _, err := o.world.image(pid)
-	if err == nil && (p.image == nil || p.image.path != path) {
+	if !errors.Is(err, errGone) && (p.image == nil || p.image.path != path || p.image.unreadable != (err != nil)) {
 		o.executed(pid, 0)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 )
 
@@ -79,8 +80,13 @@ func TestServerThatBecomesAShellIsSeenWithoutAChild(t *testing.T) {
 	o.w.run(1, 0, 1, "/sbin/init")
 	o.w.run(10, 1, 5, "/usr/bin/redis-server")
 	_ = o.seed()
-	o.w.run(10, 1, 5, "/usr/bin/dash", "sh", "-i")
+	o.w.run(10, 1, 5, "/usr/bin/env", "env", "timeout")
+	o.executed(10, 6)
+	o.w.run(10, 1, 5, "/usr/bin/nice")
 	o.executed(10, 7)
+	o.none(t)
+	o.w.run(10, 1, 5, "/usr/bin/dash", "sh", "-i")
+	o.executed(10, 8)
 	if d := o.one(t); d.Rule != "database-starts-shell" || !d.InPlace || d.PPID != 1 || d.ActionablePID != 10 {
 		t.Errorf("alert %+v", d)
 	}
@@ -168,6 +174,50 @@ func TestChildTooShortToBeSeen(t *testing.T) {
 	}
 }
 
+func TestChildWhosePathCannotBeReadIsAlertedWhileItLives(t *testing.T) {
+	t.Parallel()
+	rules := []Rule{
+		{Name: "lenient", Level: LevelHigh, Title: "t", Parents: []string{"java"}, Children: []string{"sh"}, IgnoreUnseen: true},
+		{Name: "line", Level: LevelHigh, Title: "t", Parents: []string{"perl"}, Children: []string{"sh"}, CommandLine: []string{"-c id"}},
+	}
+	for _, parent := range []string{"/usr/bin/java", "/usr/bin/perl"} {
+		o := observe(t, Config{Rules: rules})
+		o.w.run(10, 0, 5, parent)
+		_ = o.seed()
+		o.forked(10, 11)
+		o.w.run(11, 10, 9, "/d/d/innocent", "x", "-c", "id")
+		o.w.processes[11].long = true
+		o.executed(11, 9)
+		d := o.one(t)
+		if d.Exited || d.ActionablePID != 11 || d.StartTicks != 9 || len(d.SHA256) != 64 || d.Cmdline != "x -c id" || d.Exe != "" ||
+			!strings.Contains(d.Description, "a program that calls itself 'innocent' and whose path cannot be read") {
+			t.Errorf("%s: alert %+v", parent, d)
+		}
+	}
+}
+
+func TestPathThatCannotBeReadIsNoGapOfPollingAndTheBaseline(t *testing.T) {
+	t.Parallel()
+	o := observe(t, Config{Rules: []Rule{}, Baseline: Baseline{Enabled: true, Learn: 1, Observations: 1, Score: 0.5}})
+	o.w.run(10, 0, 5, "/usr/sbin/cron")
+	_ = o.seed()
+	for pid := 100; pid < 110; pid++ {
+		o.child(10, pid, "/usr/bin/dash")
+	}
+	o.s.known.ran(1)
+	o.w.run(11, 10, 9, "/usr/sbin/cron")
+	_ = o.rescan()
+	o.none(t)
+	o.w.run(11, 10, 9, "/d/d/x")
+	o.w.processes[11].long = true
+	for range 2 {
+		_ = o.rescan()
+	}
+	if d := o.one(t); d.Rule != RuleBaseline || d.ActionablePID != 11 {
+		t.Errorf("alert %+v", d)
+	}
+}
+
 func TestNameAProcessGivesItselfClearsNobody(t *testing.T) {
 	t.Parallel()
 	o := observe(t, Config{})
@@ -199,6 +249,31 @@ func TestOwnDescendantsMakeNoAlert(t *testing.T) {
 	o.w.run(21, 20, 9, "/usr/bin/dash", "sh")
 	o.executed(21, 9)
 	o.one(t)
+}
+
+func TestDescendantsOfAnotherAgentMakeNoAlert(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		change func(agent *fakeProcess)
+		alerts int
+	}{
+		"root runs the same file":         {func(*fakeProcess) {}, 0},
+		"somebody else does, or not that": {func(agent *fakeProcess) { agent.uid = 1000 }, 1},
+		"a file of another path":          {func(agent *fakeProcess) { agent.path = "/tmp/edr-bridge" }, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			o := observe(t, Config{Self: 99})
+			o.w.run(10, 1, 5, "/usr/bin/edr-bridge")
+			tt.change(o.w.processes[10])
+			_ = o.seed()
+			o.child(10, 11, "/usr/sbin/nginx")
+			o.child(11, 12, "/usr/bin/dash", "sh")
+			if n := len(o.alerts()); n != tt.alerts {
+				t.Errorf("%d alerts, want %d", n, tt.alerts)
+			}
+		})
+	}
 }
 
 func TestIgnoredProcessMakesNoAlert(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -25,9 +26,12 @@ var (
 	errNoRoom = errors.New("no room for one more alert")
 )
 
-// outbox holds the alerts that were made and are not settled, in order. What is in a spool comes again after a restart. It is safe for
+// outbox holds the alerts that were made and are not settled by one receiver, in order. What is in a spool comes again after a restart. It is safe for
 // many goroutines.
 type outbox struct {
+	// name and emit are those of the receiver, "" and nil when it is the caller of Receive.
+	name string
+	emit Emit
 	now  func() time.Time
 	wake chan struct{}
 
@@ -42,6 +46,10 @@ type outbox struct {
 	over   bool
 	lost   uint64
 	told   uint64 // of lost, what an alert has told
+	// failing says that the receiver did not take the last alert: until it does, each one is written so that it outlives the machine.
+	failing bool
+	// emitErr is why.
+	emitErr error
 	// diskErr is why the spool could not be written or read last; nil = it can.
 	diskErr error
 }
@@ -57,8 +65,8 @@ type waiting struct {
 	due   time.Time
 }
 
-func newOutbox(now func() time.Time) *outbox {
-	return &outbox{now: now, wake: make(chan struct{}, 1)}
+func newOutbox(name string, emit Emit, now func() time.Time) *outbox {
+	return &outbox{name: name, emit: emit, now: now, wake: make(chan struct{}, 1)}
 }
 
 // open opens the spool, if one is wanted; what is in it is handed out before anything else.
@@ -94,6 +102,19 @@ func (o *outbox) signal() {
 	}
 }
 
+// tell takes an alert over, which also tells how many were lost before it. An error means that it is lost, and counted.
+func (o *outbox) tell(d document) error {
+	d.Lost = o.telling()
+	doc, err := d.marshal()
+	if err == nil {
+		err = o.put(doc)
+	}
+	if err != nil {
+		o.notTold(d.Lost)
+	}
+	return err
+}
+
 // put takes an alert over. An error means that it is lost, and counted.
 func (o *outbox) put(body []byte) error {
 	o.mu.Lock()
@@ -109,6 +130,9 @@ func (o *outbox) put(body []byte) error {
 		if errors.Is(err, errSpoolFull) {
 			o.lost++
 			return fmt.Errorf("%w: %w", errNoRoom, err)
+		}
+		if err == nil && o.failing {
+			err = o.spool.sync()
 		}
 		// Without its disk the sensor goes on from memory.
 		w.on, o.diskErr = on, err
@@ -233,6 +257,7 @@ func (o *outbox) settle(w *waiting) error {
 	}
 	o.out--
 	o.held--
+	o.failing = false
 	if w.on.number == 0 {
 		return nil
 	}
@@ -241,7 +266,7 @@ func (o *outbox) settle(w *waiting) error {
 	return nil
 }
 
-// postpone returns how long to wait before an alert in hand is tried again. The first failure also makes the spool outlive the machine.
+// postpone returns how long to wait before an alert in hand is tried again. From the first failure on the spool outlives the machine.
 func (o *outbox) postpone(w *waiting) time.Duration {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -250,9 +275,10 @@ func (o *outbox) postpone(w *waiting) time.Duration {
 		pause = min(firstPause<<w.tries, lastPause)
 	}
 	w.tries++
-	if w.tries == 1 && o.spool != nil {
+	if !o.failing && o.spool != nil {
 		o.diskErr = o.spool.sync()
 	}
+	o.failing = true
 	return pause
 }
 
@@ -270,24 +296,40 @@ func (o *outbox) giveBack(w *waiting, pause time.Duration) error {
 	return nil
 }
 
-// waits returns how many alerts are not settled.
-func (o *outbox) waits() (count int, lost uint64, disk error) {
+// emitted notes how a call of emit went, and logs when that changes.
+func (o *outbox) emitted(ctx context.Context, log *slog.Logger, err error) {
 	o.mu.Lock()
-	defer o.mu.Unlock()
-	return len(o.fresh) + len(o.again) + o.out, o.lost, o.diskErr
+	before := o.emitErr
+	o.emitErr = err
+	o.mu.Unlock()
+	switch {
+	case err != nil && before == nil && ctx.Err() == nil:
+		log.WarnContext(ctx, "alerts of the sensor are not taken, they wait", "to", o.name, "err", err)
+	case err == nil && before != nil:
+		log.InfoContext(ctx, "alerts of the sensor are taken again", "to", o.name)
+	}
 }
 
-// untold returns how many alerts were lost and no alert has told yet; telling notes that one tells n of them.
-func (o *outbox) untold() uint64 {
+// waits returns how many alerts are not settled, how many were lost, and what disk and receiver failed with last.
+func (o *outbox) waits() (count int, lost uint64, disk, emit error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return o.lost - o.told
+	return len(o.fresh) + len(o.again) + o.out, o.lost, o.diskErr, o.emitErr
 }
 
-func (o *outbox) telling(n uint64) {
+// telling returns how many alerts were lost and not told, and counts them as told; notTold takes that back.
+func (o *outbox) telling() uint64 {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.told += n
+	n := o.lost - o.told
+	o.told = o.lost
+	return n
+}
+
+func (o *outbox) notTold(n uint64) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.told -= n
 }
 
 // close ends the outbox. What is in the spool comes again after the next start; what is not is lost.

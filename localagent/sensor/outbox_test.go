@@ -5,9 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/edr-bridge/edr-bridge/bridge"
@@ -36,7 +39,7 @@ func sourceUnderTest(t *testing.T, dir string) bridgetest.SourceUnderTest {
 	}
 	u := bridgetest.SourceUnderTest{
 		Source: s, Name: "sensor", Preset: "python-edr", Close: s.Close,
-		Send: func(_ context.Context, doc []byte) error { return s.outbox.put(doc) },
+		Send: func(_ context.Context, doc []byte) error { return s.outboxes[0].put(doc) },
 	}
 	if dir != "" {
 		u.Durable = true
@@ -58,7 +61,7 @@ func TestSensorWithoutSpoolIsASource(t *testing.T) {
 
 func box(t *testing.T, dir string, limit int64) *outbox {
 	t.Helper()
-	o := newOutbox(time.Now)
+	o := newOutbox("", nil, time.Now)
 	if _, err := o.open(dir, limit); err != nil {
 		t.Fatal(err)
 	}
@@ -103,7 +106,7 @@ func TestSlowReaderLosesNothing(t *testing.T) {
 
 func TestOutboxWithoutSpoolIsBounded(t *testing.T) {
 	t.Parallel()
-	o := newOutbox(time.Now)
+	o := newOutbox("", nil, time.Now)
 	for i := range maxWaiting {
 		if err := o.put(fmt.Append(nil, i)); err != nil {
 			t.Fatal(err)
@@ -115,7 +118,7 @@ func TestOutboxWithoutSpoolIsBounded(t *testing.T) {
 	if err := o.close(); err != nil {
 		t.Fatal(err)
 	}
-	if _, lost, _ := o.waits(); lost != maxWaiting+1 {
+	if _, lost, _, _ := o.waits(); lost != maxWaiting+1 {
 		t.Errorf("%d lost, want %d", lost, maxWaiting+1)
 	}
 }
@@ -126,7 +129,7 @@ func TestEmitFailuresAreSpooledAndReplayedInOrder(t *testing.T) {
 	var mu sync.Mutex
 	var got []string
 	down := true
-	cfg := Config{Spool: Spool{Dir: dir}, Emit: func(_ context.Context, doc []byte) error {
+	cfg := Config{Spool: Spool{Dir: dir}, Emit: map[string]Emit{"redis": func(_ context.Context, doc []byte) error {
 		mu.Lock()
 		defer mu.Unlock()
 		if down {
@@ -134,7 +137,7 @@ func TestEmitFailuresAreSpooledAndReplayedInOrder(t *testing.T) {
 		}
 		got = append(got, readDocument(t, doc).Title)
 		return nil
-	}}
+	}}}
 	open := func() (*Sensor, func()) {
 		s, err := New(cfg)
 		if err != nil {
@@ -146,11 +149,11 @@ func TestEmitFailuresAreSpooledAndReplayedInOrder(t *testing.T) {
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		var wg sync.WaitGroup
-		wg.Go(func() { s.emitAll(ctx) })
+		wg.Go(func() { s.emitAll(ctx, s.outboxes[0]) })
 		return s, func() {
 			cancel()
 			wg.Wait()
-			if err := s.outbox.close(); err != nil {
+			if err := s.outboxes[0].close(); err != nil {
 				t.Error(err)
 			}
 		}
@@ -189,7 +192,8 @@ func TestEmitFailuresAreSpooledAndReplayedInOrder(t *testing.T) {
 
 func TestAlertsLostAreToldByTheNextOne(t *testing.T) {
 	t.Parallel()
-	s, err := New(Config{Name: "s"})
+	var notes []bridge.Note
+	s, err := New(Config{Name: "s", OnNote: func(n bridge.Note) { notes = append(notes, n) }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -207,13 +211,139 @@ func TestAlertsLostAreToldByTheNextOne(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.finish(sighting{document: document{Title: "next"}})
-	last := s.outbox.fresh[len(s.outbox.fresh)-1]
+	last := s.outboxes[0].fresh[len(s.outboxes[0].fresh)-1]
 	if doc := readDocument(t, last.body); doc.Lost != 5 {
 		t.Errorf("alert %+v", doc)
 	}
-	if n := s.outbox.untold(); n != 0 {
+	s.note()
+	s.note()
+	if want := []bridge.Note{{What: bridge.NoteLoss, Source: "s", Count: 5, Detail: "alerts of the sensor found no room in its spool"}}; !slices.Equal(notes, want) {
+		t.Errorf("notes %+v", notes)
+	}
+	if n := s.outboxes[0].telling(); n != 0 {
 		t.Errorf("%d untold", n)
 	}
+}
+
+func TestLossIsToldOnceByManyAtATime(t *testing.T) {
+	t.Parallel()
+	o := newOutbox("", nil, time.Now)
+	o.lost = 3
+	var wg sync.WaitGroup
+	for range 100 {
+		wg.Go(func() { _ = o.tell(document{Title: "x"}) })
+	}
+	wg.Wait()
+	told := uint64(0)
+	for _, doc := range o.drain(t) {
+		told += readDocument(t, []byte(doc)).Lost
+	}
+	if told != 3 {
+		t.Errorf("%d told, want 3", told)
+	}
+	if err := o.close(); err != nil {
+		t.Fatal(err)
+	}
+	o.lost++
+	if err := o.tell(document{Title: "late"}); err == nil || o.telling() != 2 {
+		t.Error("what could not be told counts as told")
+	}
+}
+
+func TestReceiverThatFailsHoldsUpNoOther(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		got := map[string][]string{}
+		down := true
+		to := func(name string, fails bool) Emit {
+			return func(_ context.Context, doc []byte) error {
+				if fails && down {
+					return errors.New("nobody listens")
+				}
+				got[name] = append(got[name], readDocument(t, doc).Title)
+				return nil
+			}
+		}
+		s, err := New(Config{Spool: Spool{Dir: t.TempDir()}, Emit: map[string]Emit{"dead": to("dead", true), "well": to("well", false)}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.world = newFakeWorld(t)
+		if err := s.begin(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		for _, box := range s.outboxes {
+			wg.Go(func() { s.emitAll(ctx, box) })
+		}
+		for _, title := range []string{"1", "2"} {
+			s.finish(sighting{document: document{Title: title, ID: alertID(title)}})
+			time.Sleep(time.Minute)
+			synctest.Wait()
+		}
+		if st := s.Status(); !slices.Equal(got["well"], []string{"1", "2"}) || len(got["dead"]) != 0 || st.Waiting != 2 || st.EmitError == nil || st.Alerts != 2 {
+			t.Errorf("received %q, status %+v", got, st)
+		}
+		down = false
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		cancel()
+		wg.Wait()
+		if st := s.Status(); !slices.Equal(got["dead"], []string{"1", "2"}) || len(got["well"]) != 2 || st.Waiting != 0 || st.EmitError != nil {
+			t.Errorf("received %q, status %+v", got, st)
+		}
+		if err := s.closeOutboxes(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestWhatWaitsForAReceiverThatFailsOutlivesTheMachine(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	o := box(t, dir, minSpool)
+	gone, err := os.Create(filepath.Join(dir, "closed"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = gone.Close()
+	put := func() {
+		t.Helper()
+		if err := o.put([]byte("{}")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put()
+	// A file that is closed tells by its error that it was to be synced.
+	o.spool.files = append([]*segment{{file: gone, open: 1}}, o.spool.files...)
+	synced := func() bool {
+		err := o.diskErr
+		o.diskErr = nil
+		return err != nil
+	}
+	put()
+	if synced() {
+		t.Error("each alert is synced although the receiver takes them")
+	}
+	w, _ := o.take()
+	o.postpone(w)
+	if !synced() {
+		t.Error("not synced at the first failure")
+	}
+	put()
+	if !synced() {
+		t.Error("not synced while the receiver fails")
+	}
+	if err := o.settle(w); err != nil {
+		t.Fatal(err)
+	}
+	o.diskErr = nil
+	put()
+	if synced() {
+		t.Error("still synced although the receiver takes them again")
+	}
+	o.spool.files = o.spool.files[1:]
 }
 
 func TestReceiveHandsOutWhatWaitsAfterRunHasEnded(t *testing.T) {
@@ -222,7 +352,7 @@ func TestReceiveHandsOutWhatWaitsAfterRunHasEnded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_ = s.outbox.put([]byte("{}"))
+	_ = s.outboxes[0].put([]byte("{}"))
 	if _, _, err := s.life.Begin(t.Context()); err != nil {
 		t.Fatal(err)
 	}

@@ -35,6 +35,7 @@ func (s *Sensor) poll(ctx context.Context, o *observer, why error, again time.Du
 			return nil
 		}
 		err := o.rescan()
+		o.lookAgain(false)
 		if errors.Is(err, errors.ErrUnsupported) {
 			return err
 		}

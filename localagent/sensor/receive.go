@@ -12,7 +12,8 @@ import (
 // out what waits, then bridge.ErrClosed; after Close it answers that at once. Settled with an error, an alert comes again after 0.1 s to 5 s.
 // What is in the spool and not settled comes again after a restart. It is not for a sensor with Emit.
 func (s *Sensor) Receive(ctx context.Context) (bridge.Delivery, error) {
-	w, err := s.outbox.next(ctx, s.life.Closing(), s.life.Done())
+	box := s.outboxes[0]
+	w, err := box.next(ctx, s.life.Closing(), s.life.Done())
 	if err != nil {
 		return bridge.Delivery{}, err
 	}
@@ -24,9 +25,9 @@ func (s *Sensor) Receive(ctx context.Context) (bridge.Delivery, error) {
 				return errSettled
 			}
 			if err == nil || errors.Is(err, bridge.ErrBadAlert) {
-				return s.outbox.settle(w)
+				return box.settle(w)
 			}
-			return s.outbox.giveBack(w, s.outbox.postpone(w))
+			return box.giveBack(w, box.postpone(w))
 		},
 	}, nil
 }
@@ -37,5 +38,5 @@ func (s *Sensor) Close(ctx context.Context) error {
 	if _, err := s.life.Shut(ctx); err != nil {
 		return err
 	}
-	return s.outbox.close()
+	return s.closeOutboxes()
 }

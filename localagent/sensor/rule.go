@@ -45,7 +45,8 @@ type Rule struct {
 	// command line that cannot be read any more fulfils no condition.
 	CommandLine, ParentCommandLine []string
 	// IgnoreUnseen leaves out children that ended before their image could be read, a few tenths of a millisecond after their start.
-	// Without it they match as if the name were right, unless CommandLine is given.
+	// Without it they match as if the name were right, unless CommandLine is given. So does always a child that lives and whose path
+	// cannot be read because it is longer than 4 KiB.
 	IgnoreUnseen bool
 	// Except are starts the rule does not mean.
 	Except []Exception

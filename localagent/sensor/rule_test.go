@@ -1,7 +1,9 @@
 package sensor
 
 import (
+	"os/exec"
 	"path"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -66,6 +68,59 @@ func TestBuiltInRulesKnowTheirChains(t *testing.T) {
 				t.Errorf("rule %q, want %q", got, tt.want)
 			}
 		})
+	}
+}
+
+func TestBuiltInRulesKnowFilesBehindLinks(t *testing.T) {
+	t.Parallel()
+	rules, err := DefaultRules()
+	if err != nil {
+		t.Fatal(err)
+	}
+	set, err := compile(rules)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// What the links of Debian 12 end at.
+	for _, tt := range []struct{ parent, child string }{
+		{"/usr/bin/redis-check-rdb", "/usr/bin/dash"},
+		{"/usr/bin/valkey-check-rdb", "/usr/bin/dash"},
+		{"/usr/bin/keydb-check-rdb", "/usr/bin/dash"},
+		{"/usr/bin/uwsgi-core", "/usr/bin/dash"},
+		{"/usr/sbin/exim4", "/usr/bin/dash"},
+		{"/usr/libexec/sendmail/sendmail-mta", "/usr/bin/dash"},
+		{"/usr/sbin/apache2", "/usr/bin/x86_64-linux-gnu-gcc-12"},
+		{"/usr/sbin/apache2", "/usr/bin/aarch64-linux-gnu-gcc-12"},
+		{"/usr/sbin/apache2", "/usr/bin/nc.openbsd"},
+		{"/usr/sbin/nginx", "/usr/bin/nc.traditional"},
+		{"/usr/sbin/vsftpd", "/usr/bin/nc.openbsd"},
+		{"/usr/sbin/nginx", "/usr/bin/telnet.netkit"},
+		{"/usr/sbin/mariadbd", "/usr/bin/inetutils-telnet"},
+		{"/usr/sbin/php-fpm8.2", "/usr/bin/tnftp"},
+		{"/usr/sbin/nginx", "/usr/bin/perl5.36.0"},
+		{"/usr/sbin/nginx", "/usr/lib/llvm-14/bin/clang"},
+	} {
+		if set.match(chain{started(tt.parent), started(tt.child), line(""), line("")}) == nil {
+			t.Errorf("no rule for %s, which starts %s", tt.parent, tt.child)
+		}
+	}
+	// And those of this machine.
+	for _, r := range rules {
+		for _, names := range [][]string{r.Parents, r.Children} {
+			for _, name := range names {
+				link, err := exec.LookPath(name)
+				if err != nil {
+					continue
+				}
+				file, err := filepath.EvalSymlinks(link)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if !containsAny(nameSet(names), started(file).names) && !isMulticall(baseName(file)) {
+					t.Errorf("rule %s names %s, which is %s here", r.Name, name, file)
+				}
+			}
+		}
 	}
 }
 

@@ -5,6 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -18,7 +21,7 @@ const (
 	receiveBuffer = 4 << 20
 	// maxSightings is how many alerts wait for their digest, each with an open file. One more goes out without it.
 	maxSightings = 256
-	// digestTime is how long an alert waits for the digest of its image.
+	// digestTime is how long an alert waits for the digest of its image, and of those before it.
 	digestTime = 250 * time.Millisecond
 	// emitTime bounds one call of Emit.
 	emitTime = 30 * time.Second
@@ -28,19 +31,22 @@ const (
 
 // Sensor watches the processes of this machine. Its methods may be called by many goroutines, Receive by one at a time.
 type Sensor struct {
-	cfg     Config
-	log     *slog.Logger
-	life    *bridge.SourceLife
-	world   world
-	boot    string
-	rules   atomic.Pointer[ruleset]
-	listed  *indicators
-	known   *frequencies // nil = no baseline
-	damper  *damper
-	outbox  *outbox
-	digests files.Cache
-	count   counters
-	state   watching
+	cfg    Config
+	log    *slog.Logger
+	life   *bridge.SourceLife
+	world  world
+	boot   string
+	rules  atomic.Pointer[ruleset]
+	listed *indicators
+	known  *frequencies // nil = no baseline
+	damper *damper
+	// outboxes are one for each receiver, or the one Receive reads.
+	outboxes []*outbox
+	digests  files.Cache
+	count    counters
+	state    watching
+	// noted is what OnNote was told.
+	noted struct{ lost, overruns uint64 }
 	// sightings carries alerts to the goroutine that hashes; it has one sender.
 	sightings chan sighting
 	// buffer is the size of the kernel's receive buffer; tests make it small.
@@ -65,8 +71,13 @@ func New(cfg Config) (*Sensor, error) {
 	cfg.fill()
 	s := &Sensor{
 		cfg: cfg, log: cfg.Logger, life: bridge.NewSourceLife(), world: system{},
-		damper: newDamper(max(cfg.Dedupe, 0), cfg.Rate, cfg.RuleRate), outbox: newOutbox(cfg.Now),
-		sightings: make(chan sighting, maxSightings), buffer: receiveBuffer,
+		damper: newDamper(max(cfg.Dedupe, 0), cfg.Rate, cfg.RuleRate), sightings: make(chan sighting, maxSightings), buffer: receiveBuffer,
+	}
+	for _, name := range slices.Sorted(maps.Keys(cfg.Emit)) {
+		s.outboxes = append(s.outboxes, newOutbox(name, cfg.Emit[name], cfg.Now))
+	}
+	if len(s.outboxes) == 0 {
+		s.outboxes = []*outbox{newOutbox("", nil, cfg.Now)}
 	}
 	s.rules.Store(rules)
 	if cfg.Baseline.Enabled {
@@ -100,12 +111,14 @@ func (s *Sensor) Run(ctx context.Context) error {
 	defer s.life.End()
 	defer cancel()
 	if err := s.begin(ctx); err != nil {
-		return fmt.Errorf("sensor: %w", errors.Join(err, s.outbox.close()))
+		return fmt.Errorf("sensor: %w", errors.Join(err, s.closeOutboxes()))
 	}
 	var finishing, others sync.WaitGroup
 	finishing.Go(func() { s.finishAll(context.WithoutCancel(ctx)) }) // what was seen is finished although ctx has ended
-	if s.cfg.Emit != nil {
-		others.Go(func() { s.emitAll(ctx) })
+	for _, box := range s.outboxes {
+		if box.emit != nil {
+			others.Go(func() { s.emitAll(ctx, box) })
+		}
 	}
 	if s.listed != nil {
 		others.Go(func() { s.watchConnections(ctx) })
@@ -116,12 +129,13 @@ func (s *Sensor) Run(ctx context.Context) error {
 	others.Wait()
 	close(s.sightings)
 	finishing.Wait()
-	s.tellOmitted(true)
+	s.tellOmitted()
+	s.note()
 	if s.known != nil {
 		err = errors.Join(err, s.known.save())
 	}
-	if s.cfg.Emit != nil {
-		err = errors.Join(err, s.outbox.close())
+	if len(s.cfg.Emit) > 0 {
+		err = errors.Join(err, s.closeOutboxes())
 	}
 	if err != nil {
 		return fmt.Errorf("sensor: %w", err)
@@ -131,12 +145,18 @@ func (s *Sensor) Run(ctx context.Context) error {
 
 func (s *Sensor) begin(ctx context.Context) error {
 	s.boot = s.world.boot()
-	damaged, err := s.outbox.open(s.cfg.Spool.Dir, s.cfg.Spool.MaxBytes)
-	if err != nil {
-		return err
-	}
-	if damaged > 0 {
-		s.log.WarnContext(ctx, "the spool of the sensor was damaged, alerts in it are lost", "bytes", damaged)
+	for _, box := range s.outboxes {
+		dir := s.cfg.Spool.Dir
+		if dir != "" {
+			dir = filepath.Join(dir, box.name)
+		}
+		damaged, err := box.open(dir, s.cfg.Spool.MaxBytes)
+		if err != nil {
+			return err
+		}
+		if damaged > 0 {
+			s.log.WarnContext(ctx, "the spool of the sensor was damaged, alerts in it are lost", "dir", dir, "bytes", damaged)
+		}
 	}
 	if s.known == nil {
 		return nil
@@ -147,6 +167,14 @@ func (s *Sensor) begin(ctx context.Context) error {
 		return setAside(s.cfg.Baseline.File)
 	}
 	return nil
+}
+
+func (s *Sensor) closeOutboxes() error {
+	var errs []error
+	for _, box := range s.outboxes {
+		errs = append(errs, box.close())
+	}
+	return errors.Join(errs...)
 }
 
 // handOver gives an alert to be finished. It never waits: the kernel's events would be lost meanwhile.
@@ -171,7 +199,7 @@ func (s *Sensor) digest(ctx context.Context, x *sighting) {
 	if x.file == nil {
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, digestTime)
+	ctx, cancel := context.WithDeadline(ctx, x.opened.Add(digestTime))
 	defer cancel()
 	if d, err := s.digests.Of(ctx, x.file, false, true); err == nil {
 		x.SHA256 = d.SHA256
@@ -179,78 +207,101 @@ func (s *Sensor) digest(ctx context.Context, x *sighting) {
 	x.drop()
 }
 
-// finish puts an alert into the outbox.
+// finish puts an alert into the outboxes.
 func (s *Sensor) finish(x sighting) {
-	x.Lost = s.outbox.untold()
-	doc, err := x.marshal()
-	if err == nil {
-		err = s.outbox.put(doc)
-	}
-	if err != nil {
-		if s.state.mayLogLoss(s.cfg.Now()) {
-			s.log.Error("alerts of the sensor are lost", "rule", x.Rule, "alert", x.ID, "err", err)
+	kept := false
+	for _, box := range s.outboxes {
+		err := box.tell(x.document)
+		kept = kept || err == nil
+		if err != nil && s.state.mayLogLoss(s.cfg.Now()) {
+			s.log.Error("alerts of the sensor are lost", "rule", x.Rule, "alert", x.ID, "to", box.name, "err", err)
 		}
-		return
 	}
-	s.outbox.telling(x.Lost)
-	s.count.alerts.Add(1)
+	if kept {
+		s.count.alerts.Add(1)
+	}
 }
 
-// emitAll publishes what is in the outbox, in order, until ctx ends.
-func (s *Sensor) emitAll(ctx context.Context) {
+// emitAll publishes what is in an outbox, in order, until ctx ends.
+func (s *Sensor) emitAll(ctx context.Context, box *outbox) {
 	for {
-		w, err := s.outbox.next(ctx, s.life.Closing(), nil)
+		w, err := box.next(ctx, s.life.Closing(), nil)
 		if err != nil {
 			return
 		}
 		for {
-			err := s.emit(ctx, w.body)
-			s.state.emitted(ctx, s.log, err)
+			err := emitOne(ctx, box.emit, w.body)
+			box.emitted(ctx, s.log, err)
 			if err == nil {
-				_ = s.outbox.settle(w) // it only fails once the outbox is closed
+				_ = box.settle(w) // it only fails once the outbox is closed
 				break
 			}
-			if !wait(ctx, s.outbox.postpone(w)) {
-				_ = s.outbox.giveBack(w, 0)
+			if !wait(ctx, box.postpone(w)) {
+				_ = box.giveBack(w, 0)
 				return
 			}
 		}
 	}
 }
 
-func (s *Sensor) emit(ctx context.Context, doc []byte) error {
+func emitOne(ctx context.Context, emit Emit, doc []byte) error {
 	ctx, cancel := context.WithTimeout(ctx, emitTime)
 	defer cancel()
-	return s.cfg.Emit(ctx, doc)
+	return emit(ctx, doc)
 }
 
 // keep writes the counts and tells what was left out, until ctx ends.
 func (s *Sensor) keep(ctx context.Context) {
-	last := s.cfg.Now()
+	last, warned := s.cfg.Now(), false
 	for wait(ctx, saveEvery) {
 		now := s.cfg.Now()
-		s.tellOmitted(false)
+		s.tellOmitted()
+		s.note()
 		if s.known == nil {
 			continue
 		}
-		// A clock that was set forward must not end the learning.
-		s.known.ran(min(now.Sub(last), 2*saveEvery))
+		s.known.ran(now.Sub(last))
 		last = now
+		if _, pairs, refused := s.known.left(); refused > 0 && !warned {
+			warned = true
+			s.log.WarnContext(ctx, "the baseline of the sensor is full, what is new is not learned any more", "pairs", pairs)
+		}
 		if err := s.known.save(); err != nil {
 			s.log.WarnContext(ctx, "the baseline of the sensor cannot be saved", "err", err)
 		}
 	}
 }
 
-// tellOmitted makes an alert of every rule whose alerts were left out and that has had none since.
-func (s *Sensor) tellOmitted(all bool) {
-	for _, left := range s.damper.omitted(s.cfg.Now(), all) {
+// tellOmitted makes an alert of every rule whose alerts were left out and that has had none since. It is called once a minute.
+func (s *Sensor) tellOmitted() {
+	for _, left := range s.damper.omitted() {
 		now := stamp(s.cfg.Now())
 		s.finish(sighting{document: document{
 			Level: LevelLow, Title: "Alerts left out", Rule: RuleSummary, Host: s.cfg.Host, Timestamp: now, Suppressed: left.count,
 			Description: fmt.Sprintf("%d alerts of rule %s were left out: there were too many, or they were alike", left.count, left.rule),
 			ID:          alertID("summary", s.cfg.Host, s.boot, left.rule, now), Method: s.method(),
 		}})
+	}
+}
+
+// note tells what was lost since it was called last. It is called by one goroutine at a time.
+func (s *Sensor) note() {
+	st := s.Status()
+	for _, n := range []struct {
+		now   uint64
+		noted *uint64
+		note  bridge.Note
+	}{
+		{st.Lost, &s.noted.lost, bridge.Note{What: bridge.NoteLoss, Detail: "alerts of the sensor found no room in its spool"}},
+		{st.Overruns, &s.noted.overruns, bridge.Note{
+			What: bridge.NoteGap, Detail: "the kernel dropped process events, what started and ended meanwhile was not seen",
+		}},
+	} {
+		if n.now > *n.noted {
+			n.note.Source, n.note.Count = s.cfg.Name, int64(n.now-*n.noted) //nolint:gosec // a count of alerts
+			*n.noted = n.now
+			s.cfg.OnNote(n.note)
+		}
 	}
 }
 

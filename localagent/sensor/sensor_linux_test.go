@@ -40,6 +40,8 @@ func (c *catcher) emit(_ context.Context, doc []byte) error {
 	return nil
 }
 
+func (c *catcher) emits() map[string]Emit { return map[string]Emit{"catcher": c.emit} }
+
 func (c *catcher) fail(err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -164,7 +166,7 @@ func parentProgram(t testing.TB, name string) string {
 func TestNoChildIsMissedThatLivesHalfAMillisecond(t *testing.T) {
 	needEvents(t)
 	var c catcher
-	cfg := noLimits(Config{Emit: c.emit})
+	cfg := noLimits(Config{Emit: c.emits()})
 	s := startSensor(t, cfg)
 	parent, child := parentProgram(t, "winword.exe"), program(t, "true", "powershell.exe")
 	const children = 1000
@@ -220,6 +222,42 @@ func TestNoChildIsMissedThatLivesHalfAMillisecond(t *testing.T) {
 	t.Logf("median life %d µs, %d of %d named, status %+v", median(lives), named, children, st)
 	if st.Method != MethodEvents || st.Lost != 0 {
 		t.Errorf("status %+v", st)
+	}
+}
+
+func TestLargeImagesDelayNoAlertBehindThem(t *testing.T) {
+	t.Parallel()
+	s, err := New(Config{Name: "s"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := filepath.Join(t.TempDir(), "large")
+	if err := os.WriteFile(name, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(name, 2<<30); err != nil { // it has no blocks, but takes long to hash
+		t.Fatal(err)
+	}
+	const many = 50
+	for i := range many {
+		// Each has a new time of change, so that none is known.
+		if err := os.Chmod(name, os.FileMode(0o600+i%2)); err != nil {
+			t.Fatal(err)
+		}
+		f, err := os.Open(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.handOver(sighting{document: document{Title: strconv.Itoa(i)}, file: f, opened: time.Now()})
+	}
+	began := time.Now()
+	close(s.sightings)
+	s.finishAll(t.Context())
+	if took := time.Since(began); took > many*digestTime/4 {
+		t.Errorf("%d alerts took %s, want little more than %s", many, took, digestTime)
+	}
+	if n := s.Status().Waiting; n != many {
+		t.Errorf("%d alerts, want %d", n, many)
 	}
 }
 

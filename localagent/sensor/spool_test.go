@@ -31,8 +31,8 @@ func TestFullSpoolKeepsTheOldestAndCountsTheRest(t *testing.T) {
 	if kept < 800 || kept > 1024 {
 		t.Errorf("%d alerts of 1 KB in a spool of 1 MiB", kept)
 	}
-	if n, lost, _ := o.waits(); n != kept || lost != uint64(3000-kept) || o.untold() != lost {
-		t.Errorf("%d wait, %d lost, %d untold", n, lost, o.untold())
+	if n, lost, _, _ := o.waits(); n != kept || lost != uint64(3000-kept) || (o.lost-o.told) != lost {
+		t.Errorf("%d wait, %d lost, %d untold", n, lost, (o.lost - o.told))
 	}
 	if size := folderSize(t, dir); size > minSpool {
 		t.Errorf("the spool has %d bytes", size)
@@ -149,7 +149,7 @@ func TestSpoolWithAChangedByteDeliversNoChangedAlert(t *testing.T) {
 		if err := os.WriteFile(names[0], changed, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		again := newOutbox(time.Now)
+		again := newOutbox("", nil, time.Now)
 		if _, err := again.open(dir, minSpool); err != nil {
 			t.Fatal(err)
 		}
@@ -180,7 +180,7 @@ func TestSpoolCutInAnyByteLosesTheCutRecordOnly(t *testing.T) {
 		if err := os.WriteFile(names[0], whole[:cut], 0o600); err != nil {
 			t.Fatal(err)
 		}
-		again := newOutbox(time.Now)
+		again := newOutbox("", nil, time.Now)
 		damaged, err := again.open(dir, minSpool)
 		if err != nil {
 			t.Fatal(err)
@@ -192,7 +192,7 @@ func TestSpoolCutInAnyByteLosesTheCutRecordOnly(t *testing.T) {
 			t.Fatal(err)
 		}
 		_ = again.close()
-		third := newOutbox(time.Now)
+		third := newOutbox("", nil, time.Now)
 		if _, err := third.open(dir, minSpool); err != nil {
 			t.Fatal(err)
 		}
@@ -213,7 +213,7 @@ func TestSpoolThatFailsLetsTheSensorGoOn(t *testing.T) {
 	if err := o.put([]byte("b")); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, disk := o.waits(); disk == nil {
+	if _, _, disk, _ := o.waits(); disk == nil {
 		t.Error("nothing says that the spool cannot be written")
 	}
 	if got := o.drain(t); !slices.Equal(got, []string{"a", "b"}) {
@@ -225,7 +225,7 @@ func TestSecondSensorDoesNotShareTheSpool(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	o := box(t, dir, minSpool)
-	if _, err := newOutbox(time.Now).open(dir, minSpool); err == nil {
+	if _, err := newOutbox("", nil, time.Now).open(dir, minSpool); err == nil {
 		t.Fatal("two have one spool")
 	}
 	_ = o.close()

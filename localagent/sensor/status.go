@@ -1,8 +1,7 @@
 package sensor
 
 import (
-	"context"
-	"log/slog"
+	"errors"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -26,16 +25,19 @@ type Status struct {
 	Events, Execs, Unseen uint64
 	// Overruns is how often the kernel dropped events because its buffer was full. The processes were listed after each.
 	Overruns uint64
-	// Alerts were made, Suppressed left out by rates and windows, Lost made and not kept for want of room.
+	// Alerts were made, Suppressed left out by rates and windows, Lost made and not kept for want of room. With several receivers Lost
+	// and Waiting are sums over them.
 	Alerts, Suppressed, Lost uint64
 	// Waiting is how many alerts nobody has taken yet: in the spool, in memory or in the hands of Receive's caller.
 	Waiting int
-	// EmitError is why the last call of Emit failed, SpoolError why the spool cannot be used, ConnectionsError why connections cannot be
+	// EmitError is why the last call of an Emit failed, SpoolError why the spool cannot be used, ConnectionsError why connections cannot be
 	// listed; nil = they do well.
 	EmitError, SpoolError, ConnectionsError error
-	// Learning is how long the baseline still learns, Pairs how many pairs of parent and child it knows.
+	// Learning is how long the baseline still learns, Pairs how many pairs of parent and child it knows, Refused how many starts were
+	// not counted for want of room.
 	Learning time.Duration
 	Pairs    int
+	Refused  uint64
 	// Connections is how many connections to listed addresses were seen.
 	Connections uint64
 }
@@ -50,7 +52,6 @@ type watching struct {
 	mu      sync.Mutex // guards the rest
 	method  string
 	why     error // why it polls
-	emitErr error
 	flowErr error
 	loss    time.Time // when a loss was logged last
 }
@@ -58,7 +59,7 @@ type watching struct {
 // Status returns what the sensor does. It does not block.
 func (s *Sensor) Status() Status {
 	s.state.mu.Lock()
-	st := Status{Method: s.state.method, EmitError: s.state.emitErr, ConnectionsError: s.state.flowErr}
+	st := Status{Method: s.state.method, ConnectionsError: s.state.flowErr}
 	if s.state.why != nil {
 		st.Why = s.state.why.Error()
 	}
@@ -66,9 +67,13 @@ func (s *Sensor) Status() Status {
 	c := &s.count
 	st.Processes, st.Events, st.Execs, st.Unseen = c.processes.Load(), c.events.Load(), c.execs.Load(), c.unseen.Load()
 	st.Overruns, st.Alerts, st.Suppressed, st.Connections = c.overruns.Load(), c.alerts.Load(), c.suppressed.Load(), c.connections.Load()
-	st.Waiting, st.Lost, st.SpoolError = s.outbox.waits()
+	for _, box := range s.outboxes {
+		waiting, lost, disk, emit := box.waits()
+		st.Waiting, st.Lost = st.Waiting+waiting, st.Lost+lost
+		st.SpoolError, st.EmitError = errors.Join(st.SpoolError, disk), errors.Join(st.EmitError, emit)
+	}
 	if s.known != nil {
-		st.Learning, st.Pairs = s.known.left()
+		st.Learning, st.Pairs, st.Refused = s.known.left()
 	}
 	return st
 }
@@ -108,18 +113,4 @@ func (w *watching) mayLogLoss(now time.Time) bool {
 	}
 	w.loss = now
 	return true
-}
-
-// emitted notes how a call of Emit went, and logs when that changes.
-func (w *watching) emitted(ctx context.Context, log *slog.Logger, err error) {
-	w.mu.Lock()
-	before := w.emitErr
-	w.emitErr = err
-	w.mu.Unlock()
-	switch {
-	case err != nil && before == nil && ctx.Err() == nil:
-		log.WarnContext(ctx, "alerts of the sensor are not taken, they wait", "err", err)
-	case err == nil && before != nil:
-		log.InfoContext(ctx, "alerts of the sensor are taken again")
-	}
 }

@@ -18,9 +18,9 @@ type process struct {
 	// parent is the one that forked it, also when that has ended and the system names another; born is what the parent ran then.
 	parent *process
 	born   *image
-	// image is what it runs; nil = not known.
-	image *image
-	uid   uint32
+	// image is what it runs; nil = not known. was is what it ran last before that and a rule means as a parent.
+	image, was *image
+	uid        uint32
 	// user says that uid is known.
 	user bool
 	// ended says that its first thread has ended.

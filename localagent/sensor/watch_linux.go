@@ -17,7 +17,8 @@ const (
 
 // watch reads process events until ctx ends, and lists processes while there are none.
 func (s *Sensor) watch(ctx context.Context) error {
-	o := &observer{s: s, world: s.world, table: newTable(s.cfg.Self)}
+	o := s.observer()
+	defer o.lookAgain(true)
 	for {
 		c, err := openConnector(ctx, s.buffer)
 		if err == nil {
@@ -25,7 +26,7 @@ func (s *Sensor) watch(ctx context.Context) error {
 			c.close()
 		}
 		if ctx.Err() != nil {
-			return nil //nolint:nilerr // the end of a run is no failure
+			return nil
 		}
 		again := connectAgain
 		if errors.Is(err, unix.ECONNREFUSED) {
@@ -57,6 +58,7 @@ func (s *Sensor) listen(ctx context.Context, o *observer, c *connector) error {
 			pause = 0
 		}
 		idle, err := c.next(ctx, pause, o.event)
+		o.lookAgain(false)
 		switch {
 		case errors.Is(err, errOverrun):
 			s.count.overruns.Add(1)

@@ -26,4 +26,6 @@ func (system) image(int) (string, bool, error)      { return "", false, errNoSen
 func (system) commandLine(int, int) ([]byte, error) { return nil, errNoSensor }
 func (system) open(int) (*os.File, error)           { return nil, errNoSensor }
 func (system) after(uint64, uint64) bool            { return false }
+func (system) program() string                      { return "" }
+func (system) isOurs(int) bool                      { return false }
 func (system) boot() string                         { return "" }

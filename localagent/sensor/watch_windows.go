@@ -10,7 +10,8 @@ var errNoEvents = errors.New("on Windows the sensor takes snapshots of the proce
 
 // watch takes snapshots until ctx ends.
 func (s *Sensor) watch(ctx context.Context) error {
-	o := &observer{s: s, world: s.world, table: newTable(s.cfg.Self)}
+	o := s.observer()
+	defer o.lookAgain(true)
 	return s.poll(ctx, o, errNoEvents, 0)
 }
 

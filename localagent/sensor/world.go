@@ -9,7 +9,7 @@ import (
 var errGone = errors.New("the process has ended")
 
 // world is what the sensor asks the system; system is the real one. All but pids answer errors that wrap errGone for a process
-// that has ended.
+// that has ended, and only for that.
 type world interface {
 	// pids returns the processes there are, in no order.
 	pids() ([]int, error)
@@ -22,6 +22,9 @@ type world interface {
 	open(pid int) (*os.File, error)
 	// after reports whether a process with that start began certainly after when, an event's time: then it is another one.
 	after(start, when uint64) bool
+	// program returns the image of this process, "" when it is not known; isOurs reports whether root runs the same file as another one.
+	program() string
+	isOurs(pid int) bool
 	// boot tells this run of the machine from others; it may be empty.
 	boot() string
 }

@@ -2,6 +2,7 @@ package sensor
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,8 +14,8 @@ type fakeProcess struct {
 	stat
 	path string
 	args []string
-	// unread says that the image cannot be read any more although the process is still listed.
-	unread bool
+	// unread says that the image cannot be read any more although the process is still listed; long that its path is too long.
+	unread, long bool
 }
 
 // fakeWorld is a system in memory. Times of events are in ticks.
@@ -57,6 +58,9 @@ func (w *fakeWorld) image(pid int) (string, bool, error) {
 	if p == nil || p.unread {
 		return "", false, errGone
 	}
+	if p.long {
+		return "", false, errors.New("name too long")
+	}
 	return p.path, false, nil
 }
 
@@ -83,6 +87,10 @@ func (w *fakeWorld) open(pid int) (*os.File, error) {
 
 func (w *fakeWorld) after(start, when uint64) bool { return when != 0 && start > when }
 
+func (w *fakeWorld) program() string { return "/usr/bin/edr-bridge" }
+
+func (w *fakeWorld) isOurs(pid int) bool { return w.processes[pid].uid == 0 }
+
 func (w *fakeWorld) boot() string { return "fake" }
 
 // observing is an observer of a fake world and what it would send.
@@ -94,13 +102,23 @@ type observing struct {
 func observe(t *testing.T, cfg Config) *observing {
 	t.Helper()
 	cfg.Name = "sensor"
+	if cfg.Self == 0 {
+		cfg.Self = -1 // a number of the test may be that of this process
+	}
 	s, err := New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
 	w := newFakeWorld(t)
 	s.world = w
-	return &observing{&observer{s: s, world: w, table: newTable(s.cfg.Self)}, w}
+	return &observing{s.observer(), w}
+}
+
+// child makes a process that runs a program, and looks at it.
+func (o *observing) child(parent, pid int, path string, args ...string) {
+	o.forked(parent, pid)
+	o.w.run(pid, parent, 9, path, args...)
+	o.executed(pid, 9)
 }
 
 // alerts returns what was found since it was asked last.

@@ -113,4 +113,9 @@ func (s system) open(pid int) (*os.File, error) {
 // after is not needed: without events nothing is read long after it was seen.
 func (system) after(uint64, uint64) bool { return false }
 
+// program is not given: who runs a process is not known here.
+func (system) program() string { return "" }
+
+func (system) isOurs(int) bool { return false }
+
 func (system) boot() string { return "" }

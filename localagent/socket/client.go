@@ -29,7 +29,7 @@ const (
 // errSilent is the cause of the end of a call that the agent took and did not answer.
 var errSilent = errors.New("the agent took the call and did not answer in time: look at its log, and restart it when it hangs")
 
-// ErrNoAgent is returned when nobody answers on the socket.
+// ErrNoAgent is returned when nobody answers on the socket, and where the system does not tell who connects: no agent has a socket there.
 var ErrNoAgent = errors.New("no agent answers on its socket")
 
 // Client is the agent as the bridge sees it. It is safe for many goroutines.
@@ -133,6 +133,9 @@ func (c *Client) call(ctx context.Context, req request) (answer, error) {
 	if cause := context.Cause(ctx); cause != nil {
 		return answer{}, &bridge.ExecError{Class: bridge.Retry, Err: fmt.Errorf("not begun: %w", cause)}
 	}
+	if !peersocket.TellsPeers {
+		return answer{}, &bridge.ExecError{Class: bridge.Unreachable, Err: fmt.Errorf("%w: on this system agents have none", ErrNoAgent)}
+	}
 	wait := c.look
 	if req.Method == methodExecute {
 		wait = c.execute
@@ -167,7 +170,7 @@ func (c *Client) call(ctx context.Context, req request) (answer, error) {
 		return a, &bridge.ExecError{Class: class, Err: errors.Join(fmt.Errorf("agent at %s: %w", c.path, err), werr)}
 	}
 	if a.Error != nil {
-		return a, &bridge.ExecError{Class: classOf(a.Error.Class), Reason: a.Error.Reason, Err: errors.New(a.Error.Text)}
+		return a, &bridge.ExecError{Executor: bridge.ExecutorLocal, Class: classOf(a.Error.Class), Reason: a.Error.Reason, Err: errors.New(a.Error.Text)}
 	}
 	return a, nil
 }

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/edr-bridge/edr-bridge/bridge"
 	"github.com/edr-bridge/edr-bridge/localagent/files"
@@ -32,6 +33,20 @@ func (v *Vault) QuarantineFile(ctx context.Context, order string, t bridge.Quara
 	s, err := newSubject(order, t, t.Path, t.MD5, t.SHA256)
 	if err != nil {
 		return bridge.Receipt{}, err
+	}
+	return v.copyFile(ctx, &s)
+}
+
+// QuarantineFound is QuarantineFile for a file that the agent has found itself: it takes every name a disk can hold, also one that no
+// alert may bring (control characters, backslashes, bytes that are no UTF-8), as long as the path is absolute and clean. The digest is
+// required: it tells that the file is the one that was found.
+func (v *Vault) QuarantineFound(ctx context.Context, order, path, sha256 string) (bridge.Receipt, error) {
+	s := subject{order, bridge.KindQuarantineFile, path, files.Digests{SHA256: strings.ToLower(sha256)}}
+	if order == "" || s.want.SHA256 == "" {
+		return bridge.Receipt{}, verdict.Refuse(bridge.ReasonInvalid, "%s: order and digest of a found file are required", verdict.Shown(path))
+	}
+	if err := files.CheckFound(path); err != nil {
+		return bridge.Receipt{}, verdict.Refuse(bridge.ReasonInvalid, "%w", err)
 	}
 	return v.copyFile(ctx, &s)
 }
@@ -100,23 +115,35 @@ func (v *Vault) again(ctx context.Context, key []byte, id string, s *subject) (b
 		if it.Task == bridge.KindQuarantineFile {
 			did = "already quarantined"
 		}
-		return verdict.Done(it.receipt(did, "as")), true, nil
+		return verdict.Done(it.receipt(did, "as") + v.stands(&it)), true, nil
 	}
 	out, err := v.resume(ctx, rec)
 	if err != nil {
 		return bridge.Receipt{}, false, verdict.Undecided("end what was interrupted with %s: %w", verdict.Shown(s.path), err)
 	}
-	if out == goneForGood && has {
+	switch {
+	case out == goesAtRestart && has:
+		return bridge.Receipt{State: bridge.StateAccepted, Detail: it.receipt("copied", "as") + "; at restart: " +
+			(&files.RestartError{At: string(rec.AtRestart)}).Error()}, true, nil
+	case out == goneForGood && has:
 		if err := v.dropPending(id); err != nil {
 			return bridge.Receipt{}, false, verdict.Undecided("%s; then: %w", it.receipt("quarantined", "as"), err)
 		}
-		return verdict.Done(it.receipt("quarantined, after an interruption,", "as")), true, nil
+		return verdict.Done(it.receipt("quarantined, after an interruption,", "as") + v.stands(&it)), true, nil
 	}
-	// The file is at its place: the copy is made again, because the file may have changed since.
-	if err := errors.Join(v.removeItem(id), v.dropPending(id)); err != nil {
+	// Nothing was taken: the copy is made again, because the file may have changed since.
+	if err := v.forget(id); err != nil {
 		return bridge.Receipt{}, false, verdict.Untouched("clear what was interrupted: %w", err)
 	}
 	return bridge.Receipt{}, false, nil
+}
+
+// stands says that something has the name again from which a file was taken away.
+func (v *Vault) stands(it *Item) string {
+	if there, err := exists(it.Path); it.Task != bridge.KindQuarantineFile || err != nil || !there {
+		return ""
+	}
+	return "; something stands at that path again, which this order leaves alone"
 }
 
 // open pins the file and asks everything that can be asked before it is read.

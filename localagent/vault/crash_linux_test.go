@@ -90,9 +90,9 @@ func TestKilledAtAnyStepOriginalOrCopyIsWhole(t *testing.T) {
 	t.Parallel()
 	for task, points := range map[string]string{
 		"get":        "blob meta rename",
-		"quarantine": "blob meta pending rename ready take unlink done",
-		"delete":     "pending ready take unlink done",
-		"search":     "pending ready take unlink done",
+		"quarantine": "blob meta pending rename ready take marked unlink done",
+		"delete":     "pending ready take marked unlink done",
+		"search":     "pending ready take marked unlink done",
 	} {
 		for point := range strings.FieldsSeq(points) {
 			for _, where := range []string{"own stage", "stage on another filesystem"} {
@@ -110,7 +110,7 @@ func TestKilledAtAnyStepOriginalOrCopyIsWhole(t *testing.T) {
 func TestKilledBetweenTwoStagesOriginalOrCopyIsWhole(t *testing.T) {
 	t.Parallel()
 	for _, task := range []string{"quarantine", "delete"} {
-		for _, point := range []string{"again", "pending", "ready", "take", "unlink", "done"} {
+		for _, point := range []string{"again", "pending", "ready", "take", "marked", "unlink", "done"} {
 			for _, after := range []string{"same order again", "recovered", "recovered, then the same order"} {
 				t.Run(strings.Join([]string{task, point, after}, "/"), func(t *testing.T) {
 					t.Parallel()

@@ -15,9 +15,10 @@ import (
 // must match, too. It has no undo. What is removed is fixed before anything is: a plan of pinned files, refused whole when it
 // holds more than MaxTargets; a plan for the whole machine needs a digest. Protected files of a plan are left alone and named.
 //
-// A file that is not there is done: the order asks for its absence, and so the same order may come twice. It blocks for about 2
-// ms a MiB that has to be hashed. Errors are *verdict.Error: Unknown when only some of the files could be removed. The receipt
-// is StateAccepted when Windows removes the file at its next start.
+// A file that is not there is done: the order asks for its absence, and so the same order may come twice. A file of the name, or a
+// folder, that could not be looked at is not: the others are removed, and the order is not done. It blocks for about 2 ms a MiB
+// that has to be hashed. Errors are *verdict.Error: Unknown when only some of the files could be removed. The receipt is
+// StateAccepted when Windows removes the file at its next start.
 func (v *Vault) DeleteFile(ctx context.Context, order string, t bridge.DeleteFile) (bridge.Receipt, error) {
 	s, err := newSubject(order, t, t.Path, t.MD5, t.SHA256)
 	if err != nil {
@@ -45,6 +46,10 @@ func (v *Vault) DeleteFile(ctx context.Context, order string, t bridge.DeleteFil
 	}
 	for _, target := range pl.targets {
 		v.deleteOne(ctx, &s, target, &res)
+	}
+	res.failed = append(res.failed, pl.failed...)
+	if err := pl.unseen(); err != nil {
+		res.failed = append(res.failed, err)
 	}
 	return res.receipt(&s, pl)
 }
@@ -76,7 +81,7 @@ func (v *Vault) deleteOne(ctx context.Context, s *subject, t *target, res *delet
 		fail(verdict.Untouched("%s changed after it was looked at: it is as it was", name))
 		return
 	}
-	err = v.remove(ctx, &removal{&one, id, t.p, t.z, s.want}, func() error { return nil })
+	err = v.remove(ctx, &removal{&one, id, t.p, t.z, s.want, t.p.Stat.Bytes}, func() error { return nil })
 	switch {
 	case errors.Is(err, files.ErrAtRestart):
 		res.later = append(res.later, name+" ("+err.Error()+")")
@@ -103,6 +108,10 @@ func (v *Vault) resumeOrder(ctx context.Context, s *subject, res *deletion) erro
 
 func (v *Vault) resumeOne(ctx context.Context, id string, s *subject, res *deletion) error {
 	rec, err := v.readPending(id)
+	if err != nil && id != s.id() {
+		v.log.Warn("a note about an interrupted order cannot be read", "order", s.order, "err", err)
+		return nil
+	}
 	if err != nil || rec == nil || rec.Order != s.order || rec.Task != s.task {
 		return err
 	}
@@ -119,8 +128,14 @@ func (v *Vault) resumeOne(ctx context.Context, id string, s *subject, res *delet
 	if err != nil {
 		return err
 	}
-	if out == goneForGood {
-		res.removed = append(res.removed, verdict.Shown(rec.Path)+" (after an interruption)")
+	name := verdict.Shown(string(rec.Path))
+	switch out {
+	case goesAtRestart:
+		res.later = append(res.later, name+" ("+(&files.RestartError{At: string(rec.AtRestart)}).Error()+")")
+		return nil
+	case goneForGood:
+		res.removed = append(res.removed, name+" (after an interruption)")
+	case stillThere:
 	}
 	return v.dropPending(id)
 }

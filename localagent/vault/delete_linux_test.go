@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -217,7 +218,36 @@ func TestDryRunTouchesNothing(t *testing.T) {
 	if !there(t, path, text) {
 		t.Error("the file is gone")
 	}
+	for _, task := range []bridge.Task{bridge.QuarantineFile{Path: path}, bridge.DeleteFile{Path: path}} {
+		if r, found, err := v.Reconcile(t.Context(), "o1", task); err != nil || found {
+			t.Errorf("reconciled %s: %+v, %v", task.Kind(), r, err)
+		}
+	}
 	if _, err := os.Stat(v.cfg.Dir); !os.IsNotExist(err) {
 		t.Errorf("the folder of the vault was made: %v", err)
 	}
+}
+
+func TestDryRunNeitherEndsNorDropsAnything(t *testing.T) {
+	t.Parallel()
+	v, path := killed(t, "quarantine", "take")
+	staged := filepath.Join(v.stageDir(), newID("o1", bridge.KindQuarantineFile, path))
+	now := time.Now().AddDate(1, 0, 0)
+	dry := newVault(t, func(c *Config) {
+		c.Dir, c.DryRun, c.Retention = v.cfg.Dir, true, time.Hour
+		c.Now = func() time.Time { return now }
+	})
+	if did, err := dry.Recover(t.Context()); err != nil || len(did) != 0 || !there(t, staged, text) {
+		t.Errorf("recovered %v, %v", did, err)
+	}
+	if _, err := v.Recover(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if dropped, err := dry.Prune(t.Context()); err != nil || len(dropped) != 0 {
+			t.Errorf("dropped %v, %v", dropped, err)
+		}
+		now = now.Add(time.Hour)
+	}
+	only(t, v)
 }

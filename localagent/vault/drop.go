@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/edr-bridge/edr-bridge/localagent/verdict"
 )
@@ -44,32 +45,57 @@ func (v *Vault) drop(id string) error {
 	return nil
 }
 
-// Prune drops the items that are older than Retention and returns them, also together with an error. Items somebody works on,
-// and damaged ones, stay. With a Retention of 0 it does nothing.
+// pruneAfter is how long an item stays after it was first found too old. Clocks that are wrong when a machine starts are set right
+// within minutes, and until then every item can look old.
+const pruneAfter = 50 * time.Minute
+
+// Prune drops the items that are older than Retention and returns them, also together with an error: those that an earlier call, at
+// least 50 minutes before, has found too old as well. Items somebody works on, and damaged ones, stay. With a Retention of 0, and in a
+// dry run, it does nothing.
 func (v *Vault) Prune(ctx context.Context) ([]Item, error) {
-	if v.cfg.Retention == 0 {
+	if v.cfg.Retention == 0 || v.cfg.DryRun {
 		return nil, nil
 	}
 	items, err := v.List(ctx)
 	errs := []error{err}
 	var dropped []Item
-	limit := v.cfg.Now().Add(-v.cfg.Retention)
-	for i := range items {
+	for _, it := range v.overdue(items) {
 		if cause := context.Cause(ctx); cause != nil {
 			return dropped, fmt.Errorf("prune the quarantine: %w", cause)
 		}
-		if !items[i].Sealed.Before(limit) {
-			continue
-		}
-		ok, err := v.pruneOne(items[i].ID)
+		ok, err := v.pruneOne(it.ID)
 		errs = append(errs, err)
 		if ok {
-			dropped = append(dropped, items[i])
-			v.log.Info("item of the quarantine is older than its retention", "order", items[i].Order, "item", items[i].ID,
-				"path", verdict.Shown(items[i].Path))
+			dropped = append(dropped, it)
+			v.log.Info("item of the quarantine is older than its retention", "order", it.Order, "item", it.ID, "path", verdict.Shown(it.Path))
 		}
 	}
 	return dropped, errors.Join(errs...)
+}
+
+// overdue returns the items that have been too old for long enough, and remembers since when the others are.
+func (v *Vault) overdue(items []Item) []Item {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	// The difference of two times of one process does not depend on what the clock is set to (package time, monotonic clocks).
+	now := v.cfg.Now()
+	old := make(map[string]time.Time)
+	var due []Item
+	for _, it := range items {
+		if !it.Sealed.Before(now.Add(-v.cfg.Retention)) {
+			continue
+		}
+		since, known := v.old[it.ID]
+		if !known {
+			since = now
+		}
+		old[it.ID] = since
+		if now.Sub(since) >= pruneAfter {
+			due = append(due, it)
+		}
+	}
+	v.old = old
+	return due
 }
 
 func (v *Vault) pruneOne(id string) (bool, error) {

@@ -18,12 +18,12 @@ func fileVerdict(ctx context.Context, path string, err error) error {
 	switch {
 	case err == nil:
 		return nil
-	case context.Cause(ctx) != nil:
-		return verdict.Untouched("%s is as it was: %w", name, context.Cause(ctx))
 	case errors.As(err, &stray) && !stray.Back:
 		// What the error says already is a sentence of its own, and its place came from outside.
-		return verdict.Undecided("%s was swapped while it was taken; the other file that stood at the name could not be put "+
-			"back and is kept as %s", name, verdict.Shown(stray.At))
+		return verdict.Undecided("%s was swapped while it was taken; what stood at the name could not be put back and is kept as %s: %w",
+			name, verdict.Shown(stray.At), cause(stray.Err))
+	case context.Cause(ctx) != nil:
+		return verdict.Untouched("%s is as it was: %w", name, context.Cause(ctx))
 	case errors.Is(err, files.ErrSwapped):
 		return verdict.Untouched("%s was swapped for another file while it was looked at: nothing was touched", name)
 	case errors.Is(err, files.ErrLink):

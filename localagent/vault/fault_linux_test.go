@@ -135,7 +135,7 @@ func TestF43BusyFileIsTakenAndItsHoldersAreNamed(t *testing.T) {
 				r, err = v.QuarantineFile(t.Context(), "o1", bridge.QuarantineFile{Path: path})
 			}
 			want := fmt.Sprintf("pid %d (busy, runs it)", cmd.Process.Pid)
-			if err != nil || !strings.Contains(r.Detail, want) || !strings.Contains(r.Detail, "it had 2 names, the content stays under the other 1") {
+			if err != nil || !strings.Contains(r.Detail, want) || !strings.Contains(r.Detail, "the content stays: it has 1 other names (hard links)") {
 				t.Errorf("got %q, %v; want %q", r.Detail, err, want)
 			}
 			if there(t, path, string(data)) || !there(t, path+".2", string(data)) {

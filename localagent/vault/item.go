@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/edr-bridge/edr-bridge/bridge"
 	"github.com/edr-bridge/edr-bridge/localagent/files"
@@ -26,8 +27,8 @@ const (
 	blobName    = "blob"
 	tempPrefix  = ".tmp-"
 	metaVersion = 1
-	// maxMeta bounds meta.json: 512 KiB of extended attributes in base64, and the rest.
-	maxMeta  = 1 << 20
+	// maxMeta bounds meta.json: 512 KiB of extended attributes in base64, some 10 000 names of them as JSON, and the rest.
+	maxMeta  = 4 << 20
 	idLength = 36
 )
 
@@ -38,8 +39,10 @@ type Item struct {
 	// Order is the id of the order, Task getFile (the original stayed) or quarantineFile (it was taken away).
 	Order string      `json:"order"`
 	Task  bridge.Kind `json:"task"`
-	// Path is where the file was found. It comes from outside: show it with care.
-	Path string `json:"path"`
+	// Path is where the file was found. It comes from outside: show it with care. RawPath are its bytes when it is not UTF-8, which
+	// JSON cannot hold.
+	Path    string `json:"path"`
+	RawPath []byte `json:"raw_path,omitempty"`
 	// MD5 and SHA256 are lower-case hex digests of the content, Size its bytes.
 	MD5    string `json:"md5"`
 	SHA256 string `json:"sha256"`
@@ -86,6 +89,11 @@ func checkID(id string) error {
 }
 
 func encodeMeta(key []byte, it *Item) ([]byte, error) {
+	if !utf8.ValidString(it.Path) {
+		raw := *it
+		raw.RawPath = []byte(it.Path)
+		it = &raw
+	}
 	doc, err := json.Marshal(it)
 	if err != nil {
 		return nil, fmt.Errorf("describe the copy: %w", err)
@@ -133,6 +141,9 @@ func decodeMeta(key, doc []byte, id string) (Item, error) {
 	}
 	if it.ID != id {
 		return Item{}, fmt.Errorf("%s describes another item: %w", metaName, ErrDamaged)
+	}
+	if it.RawPath != nil {
+		it.Path = string(it.RawPath)
 	}
 	return it, nil
 }
@@ -210,6 +221,14 @@ func (v *Vault) Show(ctx context.Context, id string) (Item, error) {
 		return Item{}, err
 	}
 	return v.item(key, id)
+}
+
+// IDs returns the ids of all items, of damaged ones too.
+func (v *Vault) IDs(ctx context.Context) ([]string, error) {
+	if _, err := v.ready(ctx); err != nil {
+		return nil, err
+	}
+	return v.ids()
 }
 
 // ids lists what looks like an item.

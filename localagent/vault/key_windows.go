@@ -55,6 +55,10 @@ func readDPAPI(path string) ([]byte, error) {
 		return nil, err
 	}
 	defer func() { _ = f.Close() }()
+	// Anybody can seal a key of his own for this machine.
+	if err := files.CheckOpen(f); err != nil {
+		return nil, err
+	}
 	buf := make([]byte, maxKeyFile)
 	n, err := f.ReadAt(buf, 0)
 	if err != nil && !errors.Is(err, io.EOF) {

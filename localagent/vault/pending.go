@@ -1,6 +1,7 @@
 package vault
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,6 +10,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
+	"unicode/utf8"
 
 	"github.com/edr-bridge/edr-bridge/bridge"
 	"github.com/edr-bridge/edr-bridge/localagent/files"
@@ -27,14 +30,48 @@ type pending struct {
 	ID      string      `json:"id"`
 	Order   string      `json:"order"`
 	Task    bridge.Kind `json:"task"`
-	Path    string      `json:"path"`
-	// Inode and Size tell the file from another; SHA256 is empty when nobody read it.
+	Path    rawPath     `json:"path"`
+	// Inode and Size tell the file from another; the digests are empty when nobody read it.
 	Inode  uint64 `json:"inode"`
 	Size   int64  `json:"size"`
+	MD5    string `json:"md5,omitempty"`
 	SHA256 string `json:"sha256,omitempty"`
 	// Stage is where the file may stand, empty on Windows; Flags are the inode flags it had.
-	Stage string `json:"stage"`
-	Flags uint32 `json:"flags,omitempty"`
+	Stage rawPath `json:"stage"`
+	Flags uint32  `json:"flags,omitempty"`
+	// Folder is the inode number of the folder the file was found in, FolderFlags what is taken away from it for a moment.
+	Folder      uint64 `json:"folder,omitempty"`
+	FolderFlags uint32 `json:"folder_flags,omitempty"`
+	// Taken says that the file stood in the stage and was what is meant: without it nothing was removed.
+	Taken bool `json:"taken,omitempty"`
+	// AtRestart is where the file is until the machine starts again. Windows only.
+	AtRestart rawPath `json:"at_restart,omitempty"`
+}
+
+// rawPath is a path in JSON: a string, or base64 in an object when the path is not UTF-8, which strings of JSON have to be.
+type rawPath string
+
+// MarshalJSON writes the path so that its bytes come back.
+func (p rawPath) MarshalJSON() ([]byte, error) {
+	if utf8.ValidString(string(p)) {
+		return json.Marshal(string(p))
+	}
+	return json.Marshal(rawBytes{[]byte(p)})
+}
+
+// UnmarshalJSON reads what MarshalJSON wrote.
+func (p *rawPath) UnmarshalJSON(doc []byte) error {
+	if !bytes.HasPrefix(doc, []byte("{")) {
+		return json.Unmarshal(doc, (*string)(p))
+	}
+	var raw rawBytes
+	err := strict(doc, &raw)
+	*p = rawPath(raw.Raw)
+	return err
+}
+
+type rawBytes struct {
+	Raw []byte `json:"raw"`
 }
 
 // outcome is what became of a file whose taking was interrupted.
@@ -43,24 +80,34 @@ type outcome int
 const (
 	stillThere outcome = iota // at its place: nothing was taken, or another file was put back
 	goneForGood
+	goesAtRestart
 )
 
 func (v *Vault) pendingPath(id string) string { return filepath.Join(v.pendingDir(), id) }
 
-func (v *Vault) writePending(r *removal, stage *files.Stage) error {
+// newPending is the intent to take the file into the stage.
+func newPending(r *removal, stage *files.Stage) (*pending, error) {
 	flags, err := files.Flags(r.p.File)
 	if err != nil {
-		return fmt.Errorf("inode flags: %w", err)
+		return nil, fmt.Errorf("inode flags: %w", err)
 	}
-	rec := pending{
-		Version: pendingVersion, ID: r.id, Order: r.s.order, Task: r.s.task, Path: r.p.Path,
-		Inode: r.p.Stat.Ino, Size: r.p.Stat.Bytes, SHA256: r.want.SHA256, Flags: flags, Stage: stage.Path(),
+	folder, folderFlags, err := r.p.FolderFlags()
+	if err != nil {
+		return nil, fmt.Errorf("inode flags of the folder: %w", err)
 	}
+	return &pending{
+		Version: pendingVersion, ID: r.id, Order: r.s.order, Task: r.s.task, Path: rawPath(r.p.Path),
+		Inode: r.p.Stat.Ino, Size: r.size, MD5: r.want.MD5, SHA256: r.want.SHA256,
+		Flags: flags, Folder: folder, FolderFlags: folderFlags, Stage: rawPath(stage.Path()),
+	}, nil
+}
+
+func (v *Vault) writePending(rec *pending) error {
 	doc, err := json.Marshal(rec)
 	if err != nil {
 		return fmt.Errorf("intent: %w", err)
 	}
-	return files.WriteDurable(v.pendingPath(r.id), doc, 0o600)
+	return files.WriteDurable(v.pendingPath(rec.ID), doc, 0o600)
 }
 
 // readPending returns nil when nothing is pending.
@@ -90,7 +137,7 @@ func decodePending(doc []byte, id string) (*pending, error) {
 	if rec.Version != pendingVersion || rec.ID != id {
 		return nil, ErrDamaged
 	}
-	if !filepath.IsAbs(rec.Path) || rec.Stage != "" && !filepath.IsAbs(rec.Stage) {
+	if !filepath.IsAbs(string(rec.Path)) || rec.Stage != "" && !filepath.IsAbs(string(rec.Stage)) {
 		return nil, ErrDamaged
 	}
 	return &rec, nil
@@ -105,35 +152,79 @@ func (v *Vault) dropPending(id string) error {
 
 // resume ends what was interrupted: a staged file that is the one that was meant is removed, another one is put back.
 func (v *Vault) resume(ctx context.Context, rec *pending) (outcome, error) {
+	if rec.FolderFlags != 0 {
+		if err := files.SetFolderFlags(filepath.Dir(string(rec.Path)), rec.Folder, rec.FolderFlags); err != nil {
+			v.log.Warn("the inode flags of a folder could not be given back", "order", rec.Order, "path", verdict.Shown(string(rec.Path)), "err", err)
+		}
+	}
+	if rec.AtRestart != "" {
+		if there, err := exists(string(rec.AtRestart)); err != nil || there {
+			return goesAtRestart, err
+		}
+		return goneForGood, nil
+	}
 	if rec.Stage != "" {
 		out, found, err := v.resumeStaged(ctx, rec)
-		if rec.Stage != v.stageDir() {
-			files.DropStage(rec.Stage)
+		if stage := string(rec.Stage); stage != v.stageDir() {
+			files.DropStage(stage)
 		}
 		if found || err != nil {
 			return out, err
 		}
 	}
-	p, err := files.Pin(rec.Path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return goneForGood, nil
+	return rec.resumePlace(ctx)
+}
+
+// resumePlace looks at the path of a file that is in no stage. Another file there does not show that the one that was meant was taken:
+// somebody may have swapped them before. Neither does another inode number: some filesystems give new ones with each mount, and
+// then the content tells.
+func (rec *pending) resumePlace(ctx context.Context) (outcome, error) {
+	other := stillThere
+	if rec.Taken {
+		other = goneForGood
 	}
-	if err != nil {
+	p, err := files.Pin(string(rec.Path))
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENOTDIR):
+		return goneForGood, nil
+	case errors.Is(err, files.ErrLink), errors.Is(err, files.ErrNotRegular):
+		return other, nil
+	case err != nil:
 		return stillThere, err
 	}
 	defer func() { _ = p.Close() }()
-	if p.Stat.Ino != rec.Inode {
-		return goneForGood, nil
+	if p.Stat.Ino == rec.Inode {
+		return stillThere, files.SetFlags(p.File, rec.Flags)
 	}
-	return stillThere, nil
+	if same, err := rec.sameContent(ctx, p); err != nil || same {
+		return stillThere, err
+	}
+	return other, nil
+}
+
+// sameContent reports whether the file has the digests of the one that was meant; without digests it has not.
+func (rec *pending) sameContent(ctx context.Context, p *files.Pinned) (bool, error) {
+	want := files.Digests{MD5: rec.MD5, SHA256: rec.SHA256}
+	if !named(want) || p.Stat.Bytes != rec.Size {
+		return false, nil
+	}
+	has, _, err := digestOf(ctx, p.File, rec.Size)
+	if errors.Is(err, errGrown) {
+		return false, nil
+	}
+	return err == nil && differs(want, has) == "", err
 }
 
 func (v *Vault) resumeStaged(ctx context.Context, rec *pending) (out outcome, found bool, err error) {
-	p, err := files.Pin(filepath.Join(rec.Stage, rec.ID))
-	if errors.Is(err, fs.ErrNotExist) {
+	at := filepath.Join(string(rec.Stage), rec.ID)
+	p, err := files.Pin(at)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
 		return stillThere, false, nil
-	}
-	if err != nil {
+	case errors.Is(err, files.ErrLink), errors.Is(err, files.ErrNotRegular):
+		// Something stood at the name when it was taken that nobody means.
+		return stillThere, true, files.MoveOut(at, string(rec.Path))
+	case err != nil:
 		return stillThere, false, err
 	}
 	out, err = v.settle(ctx, rec, p)
@@ -142,18 +233,21 @@ func (v *Vault) resumeStaged(ctx context.Context, rec *pending) (out outcome, fo
 
 // settle decides about a file found in a stage.
 func (v *Vault) settle(ctx context.Context, rec *pending, p *files.Pinned) (outcome, error) {
-	meant := p.Stat.Ino == rec.Inode && p.Stat.Bytes == rec.Size
-	if meant && rec.SHA256 != "" {
-		has, _, err := digestOf(ctx, p.File, p.Stat.Bytes)
-		if err != nil && !errors.Is(err, errGrown) {
-			return stillThere, err
+	flags := uint32(0)
+	if p.Stat.Ino == rec.Inode {
+		flags = rec.Flags
+		meant := p.Stat.Bytes == rec.Size
+		if meant && named(files.Digests{MD5: rec.MD5, SHA256: rec.SHA256}) {
+			var err error
+			if meant, err = rec.sameContent(ctx, p); err != nil {
+				return stillThere, err
+			}
 		}
-		meant = has.SHA256 == rec.SHA256
+		if meant {
+			return goneForGood, p.Remove()
+		}
 	}
-	if meant {
-		return goneForGood, p.Remove()
-	}
-	if err := p.MoveTo(rec.Path, rec.Flags); err != nil {
+	if err := p.MoveTo(string(rec.Path), flags); err != nil {
 		return stillThere, fmt.Errorf("another file than the one that was meant stands in %q: %w", p.Path, err)
 	}
 	return stillThere, nil
@@ -161,8 +255,11 @@ func (v *Vault) settle(ctx context.Context, rec *pending, p *files.Pinned) (outc
 
 // Recover ends what an earlier run left half done: staged files are removed when their order had come that far, else put back,
 // and what was written for copies that never were is removed. Call it before the first order. It returns what it did, in words,
-// and errors of single items, which stay as they are and are tried again by the next call.
+// and errors of single items, which stay as they are and are tried again by the next call. In a dry run it does nothing.
 func (v *Vault) Recover(ctx context.Context) ([]string, error) {
+	if v.cfg.DryRun {
+		return nil, nil
+	}
 	if _, err := v.ready(ctx); err != nil {
 		return nil, err
 	}
@@ -207,13 +304,18 @@ func (v *Vault) recoverItem(ctx context.Context, id string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if out == goneForGood {
-		return fmt.Sprintf("order %s: ended the removal of %s", verdict.Shown(rec.Order), verdict.Shown(rec.Path)), v.dropPending(id)
+	name := verdict.Shown(string(rec.Path))
+	switch out {
+	case goesAtRestart:
+		return "", nil
+	case goneForGood:
+		return fmt.Sprintf("order %s: ended the removal of %s", verdict.Shown(rec.Order), name), v.dropPending(id)
+	case stillThere:
 	}
 	if err := v.removeItem(id); err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("order %s: %s is at its place", verdict.Shown(rec.Order), verdict.Shown(rec.Path)), v.dropPending(id)
+	return fmt.Sprintf("order %s: nothing was taken away at %s", verdict.Shown(rec.Order), name), v.dropPending(id)
 }
 
 // sweep removes what was written for copies that never were, unless somebody writes it at this moment.

@@ -29,8 +29,8 @@ type deletionPlan struct {
 	// kept are protected files that would have been meant, each with the entry that protects it; reason is the first one's.
 	kept   []string
 	reason bridge.Reason
-	// unseen could not be looked at.
-	unseen []string
+	// failed are files that have the name and could not be judged: the order is not done while there are any.
+	failed []error
 	search bool
 	root   string
 	base   string
@@ -60,7 +60,7 @@ func (v *Vault) planDeletion(ctx context.Context, s *subject, search bool) (_ *d
 	if err != nil {
 		return nil, err
 	}
-	if len(pl.targets) == 0 && len(pl.kept) > 0 {
+	if len(pl.targets)+len(pl.failed) == 0 && len(pl.kept) > 0 {
 		return nil, verdict.Refuse(pl.reason, "protected: %s", verdict.List(pl.kept))
 	}
 	return pl, nil
@@ -154,12 +154,13 @@ func (v *Vault) planSearch(ctx context.Context, s *subject, pl *deletionPlan) er
 	return nil
 }
 
-// consider adds a file to the plan when it is what the order means, and reports whether it is.
+// consider adds a file to the plan when it is what the order means, and reports whether it is. A file that cannot be judged is
+// kept in mind and ends nothing: else whoever holds one file of the name would keep the others alive.
 func (v *Vault) consider(ctx context.Context, s *subject, pl *deletionPlan, e files.Entry, keep bool) (bool, error) {
 	p, err := e.Pin()
 	if err != nil {
 		if !errors.Is(err, fs.ErrNotExist) {
-			pl.unseen = append(pl.unseen, verdict.Shown(e.Path))
+			pl.fail(v, pinVerdict(ctx, e.Path, err))
 		}
 		return false, nil
 	}
@@ -168,20 +169,49 @@ func (v *Vault) consider(ctx context.Context, s *subject, pl *deletionPlan, e fi
 	if err == nil && how == "" {
 		err = v.guarded(ctx, p)
 	}
-	if e := verdict.Of(err); err != nil && e.Class == bridge.Permanent && e.Reason != bridge.ReasonNone {
+	if err == nil && how == "" && keep {
+		pl.targets = append(pl.targets, t)
+		return true, nil
+	}
+	t.z.Thaw()
+	closed := p.Close()
+	switch e := verdict.Of(err); {
+	case err == nil:
+		return how == "", closed
+	case context.Cause(ctx) != nil:
+		return false, errors.Join(err, closed)
+	case e.Class == bridge.Permanent && e.Reason != bridge.ReasonNone:
 		if pl.reason == bridge.ReasonNone {
 			pl.reason = e.Reason
 		}
 		pl.kept = append(pl.kept, e.Error())
-		err, keep = nil, false
-		how = "protected"
+	default:
+		pl.fail(v, err)
 	}
-	if err != nil || how != "" || !keep {
-		t.z.Thaw()
-		return how == "" && err == nil, errors.Join(err, p.Close())
+	return false, closed
+}
+
+// fail keeps in mind what could not be judged, as many as could have been removed.
+func (pl *deletionPlan) fail(v *Vault, err error) {
+	if len(pl.failed) < v.cfg.MaxTargets {
+		pl.failed = append(pl.failed, err)
 	}
-	pl.targets = append(pl.targets, t)
-	return true, nil
+}
+
+// pinVerdict is fileVerdict for a file the walk has just seen: what is no such file any more was swapped.
+func pinVerdict(ctx context.Context, path string, err error) error {
+	if errors.Is(err, files.ErrLink) || errors.Is(err, files.ErrNotRegular) {
+		err = files.ErrSwapped
+	}
+	return fileVerdict(ctx, path, err)
+}
+
+// unseen says what the search could not look at, or nil.
+func (pl *deletionPlan) unseen() error {
+	if pl.stats.Denied > 0 {
+		return verdict.Hopeless("%d folders below %s could not be looked at", pl.stats.Denied, verdict.Shown(pl.root))
+	}
+	return nil
 }
 
 // notes says what a plan left alone.
@@ -190,7 +220,7 @@ func (pl *deletionPlan) notes() string {
 	if len(pl.kept) > 0 {
 		notes = append(notes, "protected and left alone: "+verdict.List(pl.kept))
 	}
-	if n := len(pl.unseen) + pl.stats.Denied; n > 0 {
+	if n := len(pl.failed) + pl.stats.Denied; n > 0 {
 		notes = append(notes, fmt.Sprintf("%d files or folders could not be looked at", n))
 	}
 	if pl.stats.OtherDevices > 0 {
@@ -214,7 +244,7 @@ func (pl *deletionPlan) dryRun(s *subject) bridge.Receipt {
 func (v *Vault) pendingIDs() ([]string, error) {
 	entries, err := os.ReadDir(v.pendingDir())
 	if err != nil {
-		return nil, err
+		return nil, ignoreMissing(err)
 	}
 	var ids []string
 	for _, e := range entries {

@@ -32,6 +32,10 @@ func (v *Vault) reconcileCopy(ctx context.Context, order string, t bridge.Task, 
 	if err != nil {
 		return bridge.Receipt{}, false, err
 	}
+	// Asked first: to open the quarantine would make it.
+	if there, err := exists(v.itemDir(s.id())); err != nil || !there {
+		return bridge.Receipt{}, false, notFound(err)
+	}
 	key, err := v.ready(ctx)
 	if err != nil {
 		return bridge.Receipt{}, false, verdict.Hopeless("%w", err)
@@ -53,13 +57,18 @@ func (v *Vault) reconcileCopy(ctx context.Context, order string, t bridge.Task, 
 	}
 }
 
+// notFound is nil when nothing was wrong.
+func notFound(err error) error {
+	if err == nil {
+		return nil
+	}
+	return verdict.Untouched("quarantine: %w", err)
+}
+
 func (v *Vault) reconcileDeletion(ctx context.Context, order string, t bridge.DeleteFile) (bridge.Receipt, bool, error) {
 	s, err := newSubject(order, t, t.Path, t.MD5, t.SHA256)
 	if err != nil {
 		return bridge.Receipt{}, false, err
-	}
-	if _, err := v.ready(ctx); err != nil {
-		return bridge.Receipt{}, false, verdict.Hopeless("%w", err)
 	}
 	ids, err := v.pendingIDs()
 	if err != nil {
@@ -67,6 +76,9 @@ func (v *Vault) reconcileDeletion(ctx context.Context, order string, t bridge.De
 	}
 	for _, id := range ids {
 		rec, err := v.readPending(id)
+		if err != nil && id != s.id() {
+			continue // of another order, or of a file the search below finds again
+		}
 		if err != nil {
 			return bridge.Receipt{}, false, verdict.Hopeless("%w", err)
 		}
@@ -79,7 +91,7 @@ func (v *Vault) reconcileDeletion(ctx context.Context, order string, t bridge.De
 		return bridge.Receipt{}, false, err
 	}
 	defer pl.close()
-	if len(pl.targets) > 0 {
+	if len(pl.targets)+len(pl.failed) > 0 || pl.unseen() != nil {
 		return bridge.Receipt{}, false, nil
 	}
 	return verdict.Done("deleted: " + pl.nothing(&s) + pl.notes()), true, nil

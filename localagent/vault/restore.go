@@ -39,6 +39,9 @@ func (v *Vault) Restore(ctx context.Context, id, to string) (Restored, error) {
 		}
 		folder = filepath.Clean(to)
 	}
+	if files.Below(folder, v.cfg.Dir) {
+		return Restored{}, fmt.Errorf("restore %s: %q belongs to the quarantine itself", id, folder)
+	}
 	d, err := files.NewDraft(folder)
 	if err != nil {
 		return Restored{}, fmt.Errorf("restore %s: %w", id, err)

@@ -4,6 +4,7 @@ import (
 	"archive/zip"
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -82,6 +83,51 @@ func TestRestoreGivesEverythingBack(t *testing.T) {
 	}
 }
 
+func TestRestoreTakesNothingFromTheFolder(t *testing.T) {
+	t.Parallel()
+	agenttest.NeedRoot(t)
+	v := newVault(t, nil)
+	dir := t.TempDir()
+	path := write(t, filepath.Join(dir, "bad"), text)
+	if err := os.Chmod(path, 0o640); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := order(t.Context(), v, "quarantine", path); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Setxattr(dir, "system.posix_acl_default", []byte(acl), 0); err != nil {
+		t.Skipf("no access lists here: %v", err)
+	}
+	flagged(t, dir, 0x40) // no dump, which new files inherit
+	if r, err := v.Restore(t.Context(), only(t, v).ID, ""); err != nil || len(r.Missing) > 0 {
+		t.Fatalf("got %+v, %v", r, err)
+	}
+	if n, err := unix.Getxattr(path, "system.posix_acl_access", make([]byte, 256)); !errors.Is(err, unix.ENODATA) {
+		t.Errorf("the file has an access list of %d bytes, %v", n, err)
+	}
+	if fi, err := os.Stat(path); err != nil || fi.Mode().Perm() != 0o640 || flagsOf(t, path)&0x40 != 0 {
+		t.Errorf("mode %v, flags %#x, %v", fi.Mode(), flagsOf(t, path), err)
+	}
+}
+
+func TestFileWithThousandsOfAttributesIsTakenAllTheSame(t *testing.T) {
+	t.Parallel()
+	agenttest.NeedRoot(t)
+	v := newVault(t, func(c *Config) { c.Dir = memory(t) })
+	path := write(t, filepath.Join(filepath.Dir(v.cfg.Dir), "bad"), text)
+	for i := range 6300 {
+		if err := unix.Setxattr(path, fmt.Sprintf("user.%04d", i), bytes.Repeat([]byte{'x'}, 72), 0); err != nil {
+			t.Skipf("not so many attributes here: %v", err)
+		}
+	}
+	if r, err := order(t.Context(), v, "quarantine", path); err != nil {
+		t.Fatalf("got %+v, %v", r, err)
+	}
+	if it := only(t, v); len(it.Attributes.Xattrs) != 6300 {
+		t.Errorf("%d attributes are kept", len(it.Attributes.Xattrs))
+	}
+}
+
 func TestRestoreNeverOverwrites(t *testing.T) {
 	t.Parallel()
 	v := newVault(t, nil)
@@ -123,6 +169,11 @@ func TestRestoreNeverOverwrites(t *testing.T) {
 	}
 	if _, err := v.Restore(t.Context(), id, "relative"); err == nil {
 		t.Error("a relative folder was taken")
+	}
+	for _, to := range []string{v.cfg.Dir, v.stageDir()} {
+		if r, err := v.Restore(t.Context(), id, to); err == nil {
+			t.Errorf("into the quarantine: %+v", r)
+		}
 	}
 	other := t.TempDir()
 	if r, err := v.Restore(t.Context(), id, other); err != nil || r.Path != filepath.Join(other, "bad") || !there(t, r.Path, text) {
@@ -233,8 +284,11 @@ func TestPruneDropsWhatIsOlderThanItsRetention(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if dropped, err := v.Prune(t.Context()); err != nil || len(dropped) != 0 {
-		t.Errorf("while somebody reads it: %v, %v", dropped, err)
+	for range 2 {
+		if dropped, err := v.Prune(t.Context()); err != nil || len(dropped) != 0 {
+			t.Errorf("while somebody reads it: %v, %v", dropped, err)
+		}
+		now = now.Add(time.Hour)
 	}
 	held.release()
 	dropped, err := v.Prune(t.Context())
@@ -247,5 +301,44 @@ func TestPruneDropsWhatIsOlderThanItsRetention(t *testing.T) {
 	}
 	if err := v.Drop(t.Context(), dropped[0].ID); !errors.Is(err, ErrNotFound) {
 		t.Errorf("drop what is gone: %v", err)
+	}
+}
+
+func TestPruneDropsNothingWhileTheClockIsWrong(t *testing.T) {
+	t.Parallel()
+	right := time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
+	now := right
+	v := newVault(t, func(c *Config) {
+		c.Retention = 24 * time.Hour
+		c.Now = func() time.Time { return now }
+	})
+	if _, err := order(t.Context(), v, "quarantine", write(t, filepath.Join(t.TempDir(), "bad"), text)); err != nil {
+		t.Fatal(err)
+	}
+	for _, at := range []time.Time{right.AddDate(20, 0, 0), right.Add(time.Minute), right.Add(time.Hour), right.AddDate(20, 0, 0)} {
+		now = at
+		if dropped, err := v.Prune(t.Context()); err != nil || len(dropped) != 0 {
+			t.Errorf("at %v: %v, %v", at, dropped, err)
+		}
+	}
+	only(t, v)
+}
+
+func TestContentThatIsNotTheOneDescribedIsNotGivenOut(t *testing.T) {
+	t.Parallel()
+	v := newVault(t, nil)
+	if _, err := order(t.Context(), v, "quarantine", write(t, filepath.Join(t.TempDir(), "bad"), text)); err != nil {
+		t.Fatal(err)
+	}
+	it := only(t, v)
+	it.SHA256 = sha256Of("other")
+	if err := v.rewrite(&it); err != nil {
+		t.Fatal(err)
+	}
+	if err := v.Verify(t.Context(), it.ID); !errors.Is(err, ErrDamaged) {
+		t.Errorf("verified: %v", err)
+	}
+	if r, err := v.Restore(t.Context(), it.ID, ""); !errors.Is(err, ErrDamaged) {
+		t.Errorf("restored: %+v, %v", r, err)
 	}
 }

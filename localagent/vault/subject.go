@@ -87,8 +87,13 @@ func unchanged(p *files.Pinned, z *files.Frozen, before files.Key) bool {
 // afterlife tells where the content of a removed file lives on.
 func (v *Vault) afterlife(ctx context.Context, p *files.Pinned) string {
 	var notes []string
-	if p.Stat.Links > 1 {
-		notes = append(notes, fmt.Sprintf("it had %d names, the content stays under the other %d", p.Stat.Links, p.Stat.Links-1))
+	// Counted afterwards: somebody may have given it another name while it was copied.
+	left := p.Stat.Links - min(p.Stat.Links, 1)
+	if st, err := p.Look(); err == nil {
+		left = st.Links
+	}
+	if left > 0 {
+		notes = append(notes, fmt.Sprintf("the content stays: it has %d other names (hard links)", left))
 	}
 	holders, err := v.cfg.holders(ctx, p.Stat.ID)
 	if err != nil && !errors.Is(err, errors.ErrUnsupported) {

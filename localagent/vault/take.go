@@ -18,7 +18,7 @@ func (v *Vault) takeAway(ctx context.Context, s *subject, it *Item, note string,
 		return bridge.Receipt{}, errors.Join(err, v.forget(it.ID))
 	}
 	want := files.Digests{SHA256: it.SHA256}
-	err := v.remove(ctx, &removal{s, it.ID, p, z, want}, func() error { return v.commit(it.ID) })
+	err := v.remove(ctx, &removal{s, it.ID, p, z, want, it.Size}, func() error { return v.commit(it.ID) })
 	switch e := verdict.Of(err); {
 	case err == nil:
 		return verdict.Done(it.receipt("quarantined", "as") + note + v.afterlife(ctx, p)), nil
@@ -35,9 +35,12 @@ func (v *Vault) takeAway(ctx context.Context, s *subject, it *Item, note string,
 	}
 }
 
-// forget removes everything an order wrote into the vault.
+// forget removes everything an order wrote into the vault; the note goes last, because it says what is left to be removed.
 func (v *Vault) forget(id string) error {
-	return errors.Join(v.removeItem(id), ignoreMissing(os.RemoveAll(v.tempDir(id))), v.dropPending(id))
+	if err := errors.Join(v.removeItem(id), ignoreMissing(os.RemoveAll(v.tempDir(id)))); err != nil {
+		return err
+	}
+	return v.dropPending(id)
 }
 
 // removal is a file that was judged and is to go.
@@ -48,6 +51,8 @@ type removal struct {
 	z  *files.Frozen
 	// want are the digests the file must still have; empty = any.
 	want files.Digests
+	// size is how many bytes it had when it was judged.
+	size int64
 }
 
 // remove takes the file out of everybody's reach, looks that it is still what was judged, and unlinks it. ready runs between
@@ -88,7 +93,11 @@ func (v *Vault) removeBy(ctx context.Context, r *removal, stage *files.Stage, re
 	s, id := r.s, r.id
 	// The stage goes before the note that tells where it is.
 	untouched := func(err error) error { return v.untouched(id, errors.Join(err, stage.Close())) }
-	if err := v.writePending(r, stage); err != nil {
+	rec, err := newPending(r, stage)
+	if err == nil {
+		err = v.writePending(rec)
+	}
+	if err != nil {
 		return untouched(fileVerdict(ctx, s.path, err))
 	}
 	v.cfg.crash("pending")
@@ -108,18 +117,35 @@ func (v *Vault) removeBy(ctx context.Context, r *removal, stage *files.Stage, re
 		return untouched(err)
 	}
 	v.cfg.crash("take")
-	if err := recheck(ctx, r); err != nil {
+	err = recheck(ctx, r)
+	if err == nil {
+		rec.Taken = true
+		err = v.writePending(rec)
+	}
+	if err != nil {
 		if back := taken.PutBack(); back != nil {
 			return errors.Join(verdict.Undecided("%w; then: %w", err, back), stage.Close())
 		}
 		return untouched(verdict.Untouched("%s is as it was: %w", verdict.Shown(s.path), err))
 	}
+	v.cfg.crash("marked")
 	err = taken.Unlink()
 	v.cfg.crash("unlink")
-	if err != nil && !errors.Is(err, files.ErrAtRestart) {
+	restart, atRestart := errors.AsType[*files.RestartError](err)
+	switch {
+	case errors.Is(err, files.ErrBusy):
+		return untouched(fileVerdict(ctx, s.path, err))
+	case err != nil && !atRestart:
 		return errors.Join(verdict.Undecided("remove %s: %w", verdict.Shown(s.path), cause(err)), stage.Close())
 	}
-	if noteErr := errors.Join(stage.Close(), v.dropPending(id)); noteErr != nil {
+	noteErr := stage.Close()
+	if atRestart {
+		rec.AtRestart = rawPath(restart.At)
+		noteErr = errors.Join(noteErr, v.writePending(rec))
+	} else {
+		noteErr = errors.Join(noteErr, v.dropPending(id))
+	}
+	if noteErr != nil {
 		// Nothing is left to end: a later order finds that out again.
 		v.log.Warn("a note about a removed file stays", "order", s.order, "err", noteErr)
 	}
@@ -132,9 +158,9 @@ func recheck(ctx context.Context, r *removal) error {
 	if !named(r.want) || r.z.Held() {
 		return nil
 	}
-	// Without the end of ctx: a file that is out of its place is not left there.
-	has, _, err := digestOf(context.WithoutCancel(ctx), r.p.File, maxFileLimit)
-	if err != nil {
+	// Without the end of ctx: a file that is out of its place is not left there. It is read as far as it was judged, and no further.
+	has, _, err := digestOf(context.WithoutCancel(ctx), r.p.File, r.size)
+	if err != nil && !errors.Is(err, errGrown) {
 		return fmt.Errorf("read it again: %w", err)
 	}
 	if how := differs(r.want, has); how != "" {

@@ -299,7 +299,7 @@ func FuzzDecodePending(f *testing.F) {
 	f.Add([]byte(`{"version":1,"id":"` + id + `","order":"o1","task":"deleteFile","path":"/f","inode":1,"size":1,"stage":"/s"}`))
 	f.Fuzz(func(t *testing.T, doc []byte) {
 		rec, err := decodePending(doc, id)
-		if err == nil && (rec.ID != id || !filepath.IsAbs(rec.Path) || rec.Stage != "" && !filepath.IsAbs(rec.Stage)) {
+		if err == nil && (rec.ID != id || !filepath.IsAbs(string(rec.Path)) || rec.Stage != "" && !filepath.IsAbs(string(rec.Stage))) {
 			t.Errorf("took %+v", rec)
 		}
 	})

@@ -42,9 +42,10 @@ type Config struct {
 	// Key returns the 32 bytes everything is sealed with. It is called once, by the first operation. Required: see FileKey.
 	Key func(ctx context.Context) ([]byte, error)
 	// Protected answers ReasonNone for a file that may be acted on, else the reason and the entry in words. It is asked about the
-	// open file before it is read, and about its cleaned path. Nil = nothing is protected.
+	// open file before anything is done with it but hashing, and about its cleaned path. Nil = nothing is protected.
 	Protected func(ctx context.Context, f *os.File, path string) (bridge.Reason, string, error)
-	// DryRun lets everything happen but the effect; receipts then have StateShadow, and the vault is not touched.
+	// DryRun lets everything happen but the effect; receipts then have StateShadow, and the vault is not touched: Prune and Recover
+	// do nothing.
 	DryRun bool
 	// MaxFile is the largest file that is copied, in bytes; 0 = 100 MiB.
 	MaxFile int64
@@ -71,10 +72,11 @@ type Vault struct {
 	cfg Config
 	log *slog.Logger
 
-	// mu guards key and reserved.
+	// mu guards key, reserved and old.
 	mu       sync.Mutex
 	key      []byte
-	reserved int64 // bytes of copies that are being made
+	reserved int64                // bytes of copies that are being made
+	old      map[string]time.Time // items that are too old, and since when this process knows
 }
 
 // New returns a vault. It reports every problem of cfg at once, does no I/O and starts nothing.

@@ -7,7 +7,10 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/windows"
+
 	"github.com/edr-bridge/edr-bridge/bridge"
+	"github.com/edr-bridge/edr-bridge/localagent/files"
 )
 
 func TestQuarantineRestoreAndDeleteOnTheWindowsAPI(t *testing.T) {
@@ -80,5 +83,27 @@ func TestTheKeyFileIsSealedForThisMachine(t *testing.T) {
 	}
 	if strings.Contains(string(raw), string(first)) {
 		t.Log("the key stands in its file as it is: only the access list keeps it")
+	}
+}
+
+func TestAKeySomebodyElsePutThereIsNotUsed(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "key")
+	key := DPAPIKey(path)
+	if _, err := key(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	sd, err := windows.SecurityDescriptorFromString("D:P(A;;FA;;;WD)")
+	if err != nil {
+		t.Fatal(err)
+	}
+	list, _, err := sd.DACL()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := windows.SetNamedSecurityInfo(path, windows.SE_FILE_OBJECT, windows.DACL_SECURITY_INFORMATION, nil, nil, list, nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := key(t.Context()); !errors.Is(err, files.ErrOthers) {
+		t.Errorf("a key everybody may write: %v", err)
 	}
 }
