@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -254,12 +255,15 @@ func TestReceiverThatFailsHoldsUpNoOther(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		got := map[string][]string{}
-		down := true
+		var mu sync.Mutex // got
+		var up atomic.Bool
 		to := func(name string, fails bool) Emit {
 			return func(_ context.Context, doc []byte) error {
-				if fails && down {
+				if fails && !up.Load() {
 					return errors.New("nobody listens")
 				}
+				mu.Lock()
+				defer mu.Unlock()
 				got[name] = append(got[name], readDocument(t, doc).Title)
 				return nil
 			}
@@ -285,7 +289,7 @@ func TestReceiverThatFailsHoldsUpNoOther(t *testing.T) {
 		if st := s.Status(); !slices.Equal(got["well"], []string{"1", "2"}) || len(got["dead"]) != 0 || st.Waiting != 2 || st.EmitError == nil || st.Alerts != 2 {
 			t.Errorf("received %q, status %+v", got, st)
 		}
-		down = false
+		up.Store(true)
 		time.Sleep(time.Minute)
 		synctest.Wait()
 		cancel()
